@@ -1,0 +1,153 @@
+"""The wiring: makes hub and edges from a configuration, starts and stops them in order. No logic."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import sys
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
+from datetime import UTC, tzinfo
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from bridge import config as configuration
+from bridge.config import KeyPath
+from bridge.core.model import Config, Now
+from bridge.edge import Edge
+from bridge.errors import ConfigError
+from bridge.http.edge import HttpEdge
+from bridge.http.passwords import PasswordFile
+from bridge.hub import Hub
+from bridge.modbus import load
+from bridge.modbus.edge import ModbusEdge
+from bridge.modbus.profile import Profile, capability
+from bridge.mqtt.edge import MqttEdge
+from bridge.storage.edge import StorageEdge
+
+logger = logging.getLogger(__name__)
+
+PASSWORD_VARIABLE = "SMGW_BRIDGE_ADMIN_PASSWORD"
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """A configuration that was read and found right, with the profile of each of its devices by device id."""
+
+    config: Config
+    profiles: Mapping[str, Profile]
+
+
+def prepare(path: Path) -> Setup:
+    """Read a configuration and the profiles it names. Raises :class:`ConfigError` with every mistake."""
+    profiles: dict[str, Profile] = {}
+
+    def check(config: Config) -> Iterable[tuple[KeyPath, str]]:
+        own = folders(config, path)
+        for section, devices in (("meters", config.meters), ("wallboxes", config.wallboxes)):
+            for index, device in enumerate(devices):
+                where: KeyPath = (section, index, "profile")
+                try:
+                    profile = profiles[device.id] = load.load(device.profile, own)
+                except ConfigError as error:
+                    yield from ((where, mistake) for mistake in error.mistakes)
+                    continue
+                if (section == "wallboxes") != (profile.kind == "wallbox"):
+                    yield where, f"{device.profile} is the profile of a {profile.kind}"
+                elif section == "wallboxes" and capability(profile) is None:
+                    yield where, f"{device.profile} has no setpoint: such a box cannot be controlled"
+
+    config = configuration.load(path, check)
+    able = (box.able(capability(profiles[box.id])) for box in config.wallboxes)
+    return Setup(replace(config, wallboxes=tuple(able)), profiles)
+
+
+def folders(config: Config, path: Path) -> list[Path]:
+    """The user's own profile folders; relative ones start where the configuration file is."""
+    named = (config.profiles,) if isinstance(config.profiles, str) else config.profiles
+    return [path.parent / folder for folder in named]
+
+
+class App:
+    """The running bridge."""
+
+    def __init__(self, setup: Setup, state_dir: Path) -> None:
+        self.passwords = PasswordFile(state_dir / "admin-password")
+        storage = StorageEdge(state_dir, lambda event: self.hub.post(event))
+        zone = local_zone()
+        state = storage.load()
+        self.hub = Hub(setup.config, state, lambda: Now(time.monotonic(), time.time(), zone), fed=Watchdog())
+        modbus = ModbusEdge(setup.config, setup.profiles, self.hub.post)
+        mqtt = MqttEdge(setup.config, self.hub)
+        http = HttpEdge(setup.config, self.hub, self.passwords, [modbus.metrics, mqtt.metrics])
+        # The order of offers: registers first, then what must be on disk, then the faces.
+        self._edges: list[Edge] = [modbus, storage, mqtt, http]
+
+    def start(self) -> None:
+        """Start every edge, then the hub. Raises :class:`ConfigError` when an address cannot be used."""
+        if password := os.environ.pop(PASSWORD_VARIABLE, ""):
+            try:
+                self.passwords.ensure(password)
+            except ValueError as error:
+                raise ConfigError([f"${PASSWORD_VARIABLE}: {error}"]) from error
+        # Many small threads share one interpreter: the one with a register to write shall not wait 5 ms for it.
+        sys.setswitchinterval(0.0005)
+        started: list[Edge] = []
+        try:
+            for edge in self._edges:
+                edge.start()
+                started.append(edge)
+        except BaseException:
+            for edge in reversed(started):
+                edge.stop()
+            raise
+        self.hub.start(self._edges)
+        notify("READY=1")
+
+    def stop(self) -> None:
+        """End within two seconds: no more requests, wallboxes at a safe current, everything on disk."""
+        notify("STOPPING=1")
+        for edge in reversed(self._edges[2:]):
+            edge.stop()
+        self._edges[0].stop()
+        self.hub.stop()
+        self._edges[1].stop()
+
+
+def local_zone() -> tzinfo:
+    """The time zone of the machine, with its summer time rules."""
+    try:
+        if name := os.environ.get("TZ", "").lstrip(":"):
+            return ZoneInfo(name)
+        with open("/etc/localtime", "rb") as file:
+            return ZoneInfo.from_file(file, key="local")
+    except (OSError, ValueError, ZoneInfoNotFoundError):
+        return UTC
+
+
+class Watchdog:
+    """Feeds the service manager's watchdog, at most once a second; called after each healthy round."""
+
+    def __init__(self) -> None:
+        self._fed = 0.0
+
+    def __call__(self) -> None:
+        """Feed, unless it was done within the last second."""
+        now = time.monotonic()
+        if now - self._fed >= 1.0:
+            self._fed = now
+            notify("WATCHDOG=1")
+
+
+def notify(text: str) -> None:
+    """Tell systemd (sd_notify(3)); without it nothing happens."""
+    address = os.environ.get("NOTIFY_SOCKET")
+    if not address:
+        return
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:
+        try:
+            channel.sendto(text.encode(), "\0" + address[1:] if address.startswith("@") else address)
+        except OSError as error:
+            logger.debug("the service manager could not be told %s: %s", text, error)

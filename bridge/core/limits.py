@@ -1,0 +1,157 @@
+"""Limits: what each formula allows now, with reason and source, and what the house leaves for the wallboxes.
+
+Unknown means smaller: where an input is missing there is a number all the same, and it is never above the healthy one.
+"""
+
+from __future__ import annotations
+
+from bridge.core.formulas import Formula
+from bridge.core.model import (
+    Config,
+    Device,
+    GridDecision,
+    Limit,
+    Now,
+    PerLine,
+    State,
+    Unknown,
+    Variable,
+    WallboxConfig,
+)
+from bridge.core.otherload import other_load
+from bridge.core.variables import Names, current, fresh
+
+
+class Books:
+    """Everything the limits of one round are worked out from: the names as they are, and two hypothetical worlds.
+
+    * ``grid_side``: variables set over MQTT taken back to their initial values. Home automation may tighten what the
+      grid side allows, never widen it, whatever formula the variables meet in.
+    * ``unreduced``: every declared variable at its initial value. What lies below that is "limited".
+    """
+
+    def __init__(self, config: Config, state: State, now: Now) -> None:
+        self.config = config
+        self.state = state
+        self.now = now
+        self.variables = current(config, state)
+        self.names = Names(config, state, self.variables, now)
+        self._grid_side: Names | None = None
+        if any(variable.source == "mqtt" for variable in self.variables.values()):
+            initial = current(config, State())
+            others = {key: v for key, v in self.variables.items() if v.source != "mqtt"}
+            self._grid_side = Names(config, state, {**initial, **others}, now)
+
+    def unreduced(self, formula: Formula) -> float | Unknown:
+        """The formula's value with every declared variable at its initial value."""
+        if not formula.names:
+            return self.names.value(formula)
+        return Names(self.config, self.state, current(self.config, State()), self.now).value(formula)
+
+    def limit(self, formula: Formula, unit: str) -> Limit | Unknown:
+        """What a limit formula allows now, never negative."""
+        value = self.names.value(formula)
+        if isinstance(value, Unknown):
+            return value
+        reason, source = self._why(formula, value, unit)
+        if self._grid_side is not None and formula.names:
+            grid_side = self._grid_side.value(formula)
+            if isinstance(grid_side, float) and grid_side < value:
+                value, source = grid_side, "grid"
+                reason = f"{formula.text} = {value:g} {unit} without variables set over MQTT: they may not widen it"
+        if value < 0:
+            return Limit(0.0, f"{reason}, and no limit is below 0", source)
+        return Limit(value, reason, source)
+
+    def _why(self, formula: Formula, value: float, unit: str) -> tuple[str, str]:
+        """The reason in words, and the source: who set the youngest variable that takes part."""
+        if not formula.names:
+            return f"{formula.text} {unit}", "config"
+        taking_part = [self.variables[key] for key in sorted(formula.names) if key in self.variables]
+        shown = ", ".join(f"{v.name} = {self._shown(v)} ({v.source})" for v in taking_part)
+        youngest = max(taking_part, key=lambda variable: variable.set_at, default=None)
+        reason = f"{formula.text} = {value:g} {unit}" + (f" with {shown}" if shown else "")
+        return reason, youngest.source if youngest else "config"
+
+    def _shown(self, variable: Variable) -> str:
+        value = self.names.value(variable.formula)
+        return "?" if isinstance(value, Unknown) else f"{value:g}"
+
+
+def connection(books: Books) -> GridDecision:
+    """The limit of the house connection, from ``grid.connection_power_w`` or, without a value, the fail-safe."""
+    grid = books.config.grid
+    power_w = grid_power(books)
+    limit = books.limit(grid.connection_power_w, "W")
+    if isinstance(limit, Unknown):
+        reason = f"fail-safe {grid.failsafe_power_w:g} W: {grid.connection_power_w.text} has no value: {limit.reason}"
+        return GridDecision(grid.failsafe_power_w, "failsafe", reason, "config", power_w)
+    unreduced = books.unreduced(grid.connection_power_w)
+    limited = isinstance(unreduced, Unknown) or limit.amount < unreduced
+    state = "limited" if limited and grid.connection_power_w.names else "unlimited"
+    return GridDecision(limit.amount, state, limit.reason, limit.source, power_w)
+
+
+def wallbox(books: Books, box: WallboxConfig) -> Limit:
+    """The tightest limit on one wallbox alone, in amperes per line."""
+    tightest = Limit(box.capability.max_a, f"{box.profile} can do {box.capability.max_a:g} A", "profile")
+    for formula, unit, per_ampere in (
+        (box.max_current_a, "A", 1.0),
+        (box.max_power_w, "W", books.config.grid.voltage * len(box.lines)),
+    ):
+        if formula is None:
+            continue
+        limit = books.limit(formula, unit)
+        if isinstance(limit, Unknown):
+            return Limit(0.0, f"paused: {formula.text} has no value: {limit.reason}", "config")
+        amperes = limit.amount / per_ampere
+        if amperes < tightest.amount:
+            tightest = Limit(amperes, limit.reason, limit.source)
+    return tightest
+
+
+def room(books: Books, grid: GridDecision) -> tuple[PerLine, Limit]:
+    """What the wallboxes may draw together, in amperes per line, and the limit that binds them (in watts)."""
+    config, state = books.config, books.state
+    three = 3 * config.grid.voltage
+    reserve = Limit(0.0, "", "config")
+    binding = Limit(grid.limit_w, grid.reason, grid.source)
+    if config.grid.reserve_w is not None:
+        value = books.names.value(config.grid.reserve_w)
+        if isinstance(value, Unknown):
+            return (0.0, 0.0, 0.0), Limit(0.0, f"the reserve has no value: {value.reason}", "config")
+        reserve = Limit(max(0.0, value), f" less {value:g} W reserve", "config")
+    house_a = (grid.limit_w - reserve.amount) / three
+    lines: PerLine = (house_a, house_a, house_a)
+    meters = [meter for meter in config.meters if meter.role == "grid"]
+    if meters:
+        other = other_load(state)
+        silent = [m for m in meters if not fresh(m, state.devices.get(m.id, Device()), books.now)]
+        if silent:
+            # Nobody knows what the house draws: at most the fail-safe, and not more than when it was last known.
+            house_a = min(house_a, config.grid.failsafe_power_w / three)
+            binding = Limit(config.grid.failsafe_power_w, f"grid meter {silent[0].id} is not read", "config")
+        free = [min(house_a, line - load) for line, load in zip(lines, other, strict=True)]
+        lines = (free[0], free[1], free[2])
+    if config.grid.wallbox_power_w is not None:
+        together = books.limit(config.grid.wallbox_power_w, "W")
+        if isinstance(together, Unknown):
+            return (0.0, 0.0, 0.0), Limit(0.0, f"wallbox_power_w has no value: {together.reason}", "config")
+        if together.amount / three < max(lines):
+            share = together.amount / three
+            lines = (min(lines[0], share), min(lines[1], share), min(lines[2], share))
+            binding = together
+    return lines, binding
+
+
+def grid_power(books: Books) -> float | None:
+    """The power at the house connection in watts, import positive; None without a grid meter that is read."""
+    total = 0.0
+    meters = [meter for meter in books.config.meters if meter.role == "grid"]
+    for meter in meters:
+        known = books.state.devices.get(meter.id, Device())
+        power = known.values.get("power_w")
+        if not fresh(meter, known, books.now) or not isinstance(power, int | float):
+            return None
+        total += power
+    return total if meters else None

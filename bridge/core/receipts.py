@@ -1,0 +1,88 @@
+"""Receipts: what came of each accepted set, from the request to the register of every wallbox."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bridge.core.model import Decision, Device, Now, Offer, Receipt, ReceiptBox, SetVariables, State, Stored
+
+KEPT = 200
+"""So many receipts can be asked for; older ones are forgotten."""
+
+_SAME_A = 0.05
+"""Two currents this close are the same: half the finest step of any wallbox."""
+
+
+def opened(state: State, cause: SetVariables, now: Now) -> State:
+    """The state with a receipt for a set just taken in."""
+    number = state.last_receipt + 1
+    kept = dict(state.receipts)
+    while len(kept) >= KEPT:
+        del kept[next(iter(kept))]
+    kept[number] = Receipt(number, cause, now.utc)
+    return replace(state, receipts=kept, last_receipt=number)
+
+
+def stored(state: State, event: Stored, now: Now) -> State:
+    """The state after storage committed, or failed to."""
+    kept = dict(state.receipts)
+    for number, receipt in state.receipts.items():
+        if number <= event.receipt and receipt.stored_at is None:
+            stored_at = None if event.error else now.utc
+            kept[number] = replace(receipt, stored_at=stored_at, error=event.error)
+    through = state.stored_receipt if event.error else max(state.stored_receipt, event.receipt)
+    return replace(state, receipts=kept, stored_receipt=through)
+
+
+def followed(state: State, decision: Decision, revision: int, now: Now) -> State:
+    """The state with its newest receipt brought up to date; what older ones still waited for is superseded."""
+    newest = state.receipts.get(state.last_receipt)
+    if newest is None or (newest.in_force_at is not None and _settled(newest)):
+        return state
+    kept = dict(state.receipts)
+    for number, receipt in state.receipts.items():
+        if number != newest.id and (receipt.in_force_at is None or not _settled(receipt)):
+            kept[number] = _superseded(receipt, decision, revision, now)
+    if newest.in_force_at is None:
+        newest = replace(newest, in_force_at=now.utc, limit_w=decision.grid.limit_w, revision=revision)
+    boxes = {
+        box: _box(newest.wallboxes.get(box), setpoint.wanted_a, state.offers.get(box), state.devices.get(box))
+        for box, setpoint in decision.setpoints.items()
+    }
+    if boxes == newest.wallboxes and newest is state.receipts[newest.id] and kept == state.receipts:
+        return state
+    kept[newest.id] = replace(newest, wallboxes=boxes)
+    return replace(state, receipts=kept)
+
+
+def _box(known: ReceiptBox | None, wanted_a: float, offer: Offer | None, device: Device | None) -> ReceiptBox:
+    """How far one wallbox has followed; once it has, later changes are not this set's any more."""
+    if known is not None and known.state == "confirmed":
+        return known
+    confirmed_a = offer.confirmed_a if offer else None
+    confirmed_at = offer.confirmed_at if offer else None
+    if device is None or not device.online:
+        return ReceiptBox(wanted_a, confirmed_a, None, "unreachable")
+    if offer and not offer.pending and confirmed_a is not None and abs(confirmed_a - wanted_a) < _SAME_A:
+        return ReceiptBox(wanted_a, confirmed_a, confirmed_at, "confirmed")
+    return ReceiptBox(wanted_a, confirmed_a, None, "pending")
+
+
+def _settled(receipt: Receipt) -> bool:
+    return all(box.state in ("confirmed", "superseded") for box in receipt.wallboxes.values())
+
+
+def _superseded(receipt: Receipt, decision: Decision, revision: int, now: Now) -> Receipt:
+    """A receipt whose set was followed by a newer one before every wallbox had confirmed it."""
+    wanted: Mapping[str, ReceiptBox] = receipt.wallboxes or {
+        box: ReceiptBox(setpoint.wanted_a) for box, setpoint in decision.setpoints.items()
+    }
+    boxes = {
+        box: known if known.state == "confirmed" else replace(known, state="superseded")
+        for box, known in wanted.items()
+    }
+    if receipt.in_force_at is None:
+        # Two sets in one round: only the newer one ever decided anything by itself.
+        receipt = replace(receipt, in_force_at=now.utc, limit_w=decision.grid.limit_w, revision=revision)
+    return replace(receipt, wallboxes=boxes)

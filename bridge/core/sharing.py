@@ -1,0 +1,126 @@
+"""Sharing: from room on the three lines to one setpoint a wallbox.
+
+Two steps. :func:`share` gives every wallbox that wants to charge its fair part. :func:`release` lets setpoints
+follow: lower at once, raise only into confirmed room, so that the sum never exceeds the limit in whatever order the
+writes land. Current is reserved when it is granted, not when it is measured.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from bridge.core.model import PerLine
+
+_DUST_A = 1e-9
+"""Below any current that matters: what is left of sums and differences of floats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """A wallbox that wants to charge: between ``min_a`` and ``cap_a`` amperes on each of its house ``lines``."""
+
+    id: str
+    lines: tuple[int, ...]
+    min_a: float
+    cap_a: float
+    step_a: float
+    priority: int = 1
+    charging: bool = False
+
+
+def share(wishes: Sequence[Wish], room: PerLine) -> Mapping[str, float]:
+    """Equal shares per line, in amperes, rounded down to each box's step; 0.0 for those who must pause.
+
+    Higher priorities come first, the lower ones share what is left. Inside a priority, when not all can have their
+    minimum, who charges already comes first (contactors and cars are spared), then the order of the list. The level
+    rises for all alike until a line is full; a box on several lines gets what its tightest line allows, and what it
+    leaves goes to the others.
+    """
+    left = list(room)
+    shares = dict.fromkeys((wish.id for wish in wishes), 0.0)
+    for priority in sorted({wish.priority for wish in wishes}, reverse=True):
+        group = sorted((w for w in wishes if w.priority == priority), key=lambda w: not w.charging)
+        for wish, level in _fill(_admit(group, left), left):
+            shares[wish.id] = floor_to_step(level, wish.step_a)
+    return shares
+
+
+def _admit(wishes: Sequence[Wish], left: list[float]) -> list[Wish]:
+    """Those whose minimum fits beside the minima of those before them; the minima are taken off ``left``."""
+    admitted = []
+    for wish in wishes:
+        if wish.cap_a + _DUST_A >= wish.min_a and all(left[line - 1] + _DUST_A >= wish.min_a for line in wish.lines):
+            admitted.append(wish)
+            for line in wish.lines:
+                left[line - 1] -= wish.min_a
+    return admitted
+
+
+def _fill(wishes: Sequence[Wish], left: list[float]) -> list[tuple[Wish, float]]:
+    """Max–min fair levels above the minima; ``left`` is what remains of each line and is used up here."""
+    rising = list(wishes)
+    settled: list[tuple[Wish, float]] = []
+    while rising:
+        # The line whose level is lowest binds first; its boxes are settled, the others rise on.
+        levels = {}
+        for line in {line for wish in rising for line in wish.lines}:
+            here = [wish for wish in rising if line in wish.lines]
+            levels[line] = _level(here, left[line - 1])
+        level, tightest = min((level, line) for line, level in levels.items())
+        bound = [w for w in rising if tightest in w.lines]
+        if len(bound) < len(rising):
+            # Boxes at their cap below that level are settled too: rising further is not theirs.
+            bound = [w for w in rising if tightest in w.lines or w.cap_a <= level]
+        for wish in bound:
+            amount = min(wish.cap_a, max(level, wish.min_a))
+            settled.append((wish, amount))
+            for line in wish.lines:
+                left[line - 1] -= amount - wish.min_a
+        rising = [wish for wish in rising if wish not in bound]
+    return settled
+
+
+def _level(wishes: Sequence[Wish], left: float) -> float:
+    """The level to which ``left`` amperes (beyond the minima) lift these boxes; infinite when all reach their cap."""
+    edges = sorted({w.min_a for w in wishes} | {w.cap_a for w in wishes})
+    for low, high in pairwise(edges):
+        climbing = sum(1 for w in wishes if w.min_a <= low and w.cap_a >= high)
+        cost = climbing * (high - low)
+        if cost > left:
+            return low + max(0.0, left) / climbing
+        left -= cost
+    return math.inf
+
+
+def floor_to_step(amperes: float, step_a: float) -> float:
+    """Round down to a whole number of steps, forgiving the dust of float arithmetic (19.9 stays 19.9)."""
+    return round(math.floor(amperes / step_a + 1e-6) * step_a, 6)
+
+
+def release(
+    targets: Mapping[str, float], boxes: Sequence[Wish], ceilings: Mapping[str, float], room: PerLine
+) -> Mapping[str, float]:
+    """The setpoints that may be sent now on the way to ``targets`` (both in amperes per line; no target: 0.0).
+
+    ``ceilings`` is the most each of the ``boxes`` may still be drawing because of what it was offered before. A
+    target at or below it is sent at once; above it, the box gets what its lines have left beside everyone's ceiling.
+    """
+    left = list(room)
+    for box in boxes:
+        for line in box.lines:
+            left[line - 1] -= ceilings[box.id]
+    setpoints: dict[str, float] = {}
+    for box in boxes:
+        target, ceiling = targets.get(box.id, 0.0), ceilings[box.id]
+        if target > ceiling + _DUST_A:
+            free = max(0.0, min(left[line - 1] for line in box.lines))
+            raised = min(target, floor_to_step(ceiling + free, box.step_a))
+            # Too little to start with: stay paused.
+            target = raised if raised + _DUST_A >= box.min_a else 0.0
+            for line in box.lines:
+                left[line - 1] -= max(0.0, target - ceiling)
+        setpoints[box.id] = target
+    return setpoints

@@ -1,0 +1,233 @@
+"""One step of the house: an event changes what we know, what we know decides.
+
+The hub calls :func:`run` once a round; :func:`apply` and :func:`decide` are what it is made of. All pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from bridge.core import limits, otherload, receipts, sharing, variables
+from bridge.core.limits import Books
+from bridge.core.model import (
+    Config,
+    Confirmed,
+    Decision,
+    Device,
+    Event,
+    GridDecision,
+    Limit,
+    Link,
+    Now,
+    Offer,
+    PerLine,
+    Read,
+    Reconfigured,
+    Setpoint,
+    SetVariables,
+    Snapshot,
+    State,
+    Stored,
+    WallboxConfig,
+)
+from bridge.core.sharing import Wish
+
+WANTS_TO_CHARGE = frozenset("BCD")
+"""States of IEC 61851-1 in which a car is connected and may draw current."""
+
+_MAX_PENDING = 8
+_NEVER_SEEN = Device()
+_NEVER_OFFERED = Offer()
+
+
+def first(config: Config, state: State, now: Now) -> Snapshot:
+    """The snapshot to start with."""
+    decision = decide(config, state, now)
+    return Snapshot(config, record(state, decision, 1, now), decision, now, 1)
+
+
+def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
+    """One round: apply all events, decide once, and write down what was offered."""
+    config, state = before.config, before.state
+    for event in events:
+        if isinstance(event, Reconfigured):
+            config = event.config
+        else:
+            state = apply(config, state, event, now)
+    decision = decide(config, state, now)
+    revision = before.revision + 1
+    return Snapshot(config, record(state, decision, revision, now), decision, now, revision)
+
+
+def fallback(before: Snapshot, now: Now) -> Snapshot:
+    """The safe side, should a round ever fail: every wallbox pauses, everything else stays as it was known."""
+    reason = "internal error: paused to be safe"
+    setpoints = {box.id: Setpoint(0.0, 0.0, 0.0, reason, "bridge") for box in before.config.wallboxes}
+    grid = replace(before.decision.grid, limit_w=0.0, state="failsafe", reason=reason, source="bridge")
+    decision = replace(before.decision, grid=grid, setpoints=setpoints, alarms={"bridge": reason})
+    return replace(before, decision=decision, now=now, revision=before.revision + 1)
+
+
+def apply(config: Config, state: State, event: Event, now: Now) -> State:
+    """What we know after an event."""
+    match event:
+        case SetVariables():
+            known = variables.after(config, state, event, now)
+            return receipts.opened(replace(state, variables=known), event, now)
+        case Read():
+            return _read(config, state, event)
+        case Link():
+            device = state.devices.get(event.device, Device())
+            changed = replace(device, online=event.online, reason=event.reason)
+            return replace(state, devices={**state.devices, event.device: changed})
+        case Confirmed():
+            offer = state.offers.get(event.wallbox, Offer())
+            pending = tuple(entry for entry in offer.pending if entry[0] > event.revision)
+            changed_offer = replace(offer, confirmed_a=event.current_a, confirmed_at=now.utc, pending=pending)
+            return replace(state, offers={**state.offers, event.wallbox: changed_offer})
+        case Stored():
+            return receipts.stored(state, event, now)
+    return state
+
+
+def _read(config: Config, state: State, event: Read) -> State:
+    """Take in a reading; it may also tell something about the house's other load."""
+    known = state.devices.get(event.device, _NEVER_SEEN)
+    flow = "power_w" in event.values or "current_l1_a" in event.values
+    previous = known.values if flow else known.previous
+    device = Device(True, "", {**known.values, **event.values}, event.mono, previous)
+    return otherload.observed(config, replace(state, devices={**state.devices, event.device: device}), event)
+
+
+def decide(config: Config, state: State, now: Now) -> Decision:
+    """What follows from what we know: limits and setpoints, each with reason and source. Never raises."""
+    books = Books(config, state, now)
+    grid = limits.connection(books)
+    room, binding = limits.room(books, grid)
+    setpoints = _setpoints(books, room, binding)
+    values = books.names.values()
+    return Decision(values, grid, setpoints, books.names.notes, _alarms(config, state, grid))
+
+
+def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setpoint]:
+    """A setpoint for every wallbox. Unreachable ones keep what they were offered, booked against the others."""
+    config, state = books.config, books.state
+    left = list(room)
+    caps: dict[str, Limit] = {}
+    paused: dict[str, str] = {}
+    wishes: list[Wish] = []
+    reachable: list[Wish] = []
+    for box in config.wallboxes:
+        cap = caps[box.id] = limits.wallbox(books, box)
+        device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
+        wish = _wish(box, device, cap.amount)
+        if not device.online:
+            for line in box.lines:
+                left[line - 1] -= _ceiling(box, offer)
+            paused[box.id] = f"not reachable ({device.reason}): up to {_ceiling(box, offer):g} A stay booked for it"
+            continue
+        reachable.append(wish)
+        why = _why_not(box, device, offer, cap, books.now)
+        if why:
+            paused[box.id] = why
+        else:
+            wishes.append(wish)
+    rest = (left[0], left[1], left[2])
+    targets = sharing.share(wishes, rest)
+    ceilings = {box.id: _ceiling(box, state.offers.get(box.id, _NEVER_OFFERED)) for box in config.wallboxes}
+    released = sharing.release(targets, reachable, ceilings, rest)
+    shared = f", shared by {len(wishes)} wallboxes" if len(wishes) > 1 else ""
+    together = Limit(binding.amount, binding.reason + shared, binding.source)
+    setpoints = {}
+    for box in config.wallboxes:
+        cap = caps[box.id]
+        if box.id in targets:
+            setpoints[box.id] = _explained(box, cap, targets[box.id], released[box.id], together)
+        elif box.id in released:
+            setpoints[box.id] = Setpoint(0.0, cap.amount, 0.0, paused[box.id], "wallbox")
+        else:
+            kept = _kept(box, state.offers.get(box.id, _NEVER_OFFERED), cap, room)
+            setpoints[box.id] = Setpoint(kept, cap.amount, kept, paused[box.id], "wallbox")
+    return setpoints
+
+
+def _wish(box: WallboxConfig, device: Device, cap_a: float) -> Wish:
+    able = box.capability
+    minimum = max(box.min_current_a, able.min_a)
+    charging = device.values.get("state") in ("C", "D")
+    return Wish(box.id, box.lines, minimum, cap_a, able.step_a, box.priority, charging)
+
+
+def _ceiling(box: WallboxConfig, offer: Offer) -> float:
+    """The most a box may be drawing; one of which nothing is known may draw all it can."""
+    return box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
+
+
+def _kept(box: WallboxConfig, offer: Offer, cap: Limit, room: PerLine) -> float:
+    """What an unreachable box shall find when it is back: what it last was offered, where the limits still allow it."""
+    if offer.ceiling_a is None:
+        return 0.0
+    allowed = min(cap.amount, *(room[line - 1] for line in box.lines))
+    kept = min(offer.ceiling_a, sharing.floor_to_step(allowed, box.capability.step_a))
+    return kept if kept >= max(box.min_current_a, box.capability.min_a) else 0.0
+
+
+def _why_not(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: Now) -> str:
+    """Why a reachable box gets nothing, whatever room there is; empty when it takes part in the sharing."""
+    state = device.values.get("state")
+    if state not in WANTS_TO_CHARGE:
+        idle = {"A": "no car connected", "E": "the wallbox reports an error"}
+        return idle.get(str(state), "the wallbox is not ready")
+    minimum = max(box.min_current_a, box.capability.min_a)
+    if cap.amount < minimum:
+        return f"paused: {cap.reason}, below the minimum of {minimum:g} A"
+    if now.mono - offer.paused_mono < box.min_pause_s:
+        return f"paused for at least {box.min_pause_s:g} s"
+    return ""
+
+
+def _explained(box: WallboxConfig, cap: Limit, target: float, now_a: float, shared: Limit) -> Setpoint:
+    """A setpoint with the reason that binds it."""
+    if target <= 0:
+        minimum = max(box.min_current_a, box.capability.min_a)
+        reason = f"paused: {shared.reason}: less than the minimum of {minimum:g} A is left"
+        return Setpoint(now_a, cap.amount, target, reason, shared.source)
+    if now_a < target:
+        return Setpoint(now_a, cap.amount, target, "waiting until the room for more is confirmed", "wallbox")
+    if target + box.capability.step_a > cap.amount:
+        return Setpoint(now_a, cap.amount, target, cap.reason, cap.source)
+    return Setpoint(now_a, cap.amount, target, shared.reason, shared.source)
+
+
+def _alarms(config: Config, state: State, grid: GridDecision) -> Mapping[str, str]:
+    """What somebody should look after, by name."""
+    alarms = {
+        f"{device.id}_offline": f"{device.name or device.id} is not reachable: {known.reason}"
+        for device in config.devices
+        if not (known := state.devices.get(device.id, _NEVER_SEEN)).online
+    }
+    if grid.state == "failsafe":
+        alarms["grid_failsafe"] = grid.reason
+    return alarms
+
+
+def record(state: State, decision: Decision, revision: int, now: Now) -> State:
+    """Write down what was offered: from now on it may be in force, confirmed or not. Receipts follow it."""
+    offers: dict[str, Offer] | None = None
+    for box, setpoint in decision.setpoints.items():
+        offer = state.offers.get(box, _NEVER_OFFERED)
+        last = offer.pending[-1][1] if offer.pending else offer.confirmed_a
+        if setpoint.current_a == last:
+            continue
+        pending = (*offer.pending, (revision, setpoint.current_a))
+        if len(pending) > _MAX_PENDING:
+            # The two oldest become one: the higher current, settled only when the younger one is.
+            oldest, second, *rest = pending
+            pending = ((second[0], max(oldest[1], second[1])), *rest)
+        paused_mono = now.mono if setpoint.current_a <= 0 < (last or 0.0) else offer.paused_mono
+        offers = dict(state.offers) if offers is None else offers
+        offers[box] = replace(offer, pending=pending, paused_mono=paused_mono)
+    if offers is not None:
+        state = replace(state, offers=offers)
+    return receipts.followed(state, decision, revision, now)

@@ -1,0 +1,250 @@
+"""Variables: who may set them, what they are now, and what every name in a formula stands for."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+
+from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
+from bridge.core.model import Config, Device, DeviceConfig, Now, SetVariables, State, Unknown, Variable, VariableConfig
+
+MAX_VARIABLES = 500
+MAX_TOTAL_SIZE = 20_000
+"""Nodes of all variables' formulas together: bounds the work of one round."""
+
+_UNDECLARED = VariableConfig()
+_STATES = {letter: float(number) for number, letter in enumerate("ABCDEF", 1)}
+_MILLI = {f"current_l{line}": f"current_l{line}_a" for line in (1, 2, 3)}
+_SAME = {"voltage_l1": "voltage_l1_v", "voltage_l2": "voltage_l2_v", "voltage_l3": "voltage_l3_v", "soc": "soc_pct"}
+
+
+class Refused(Exception):
+    """A set cannot be accepted; the text says what is wrong and where. ``forbidden``: this door may not."""
+
+    def __init__(self, message: str, forbidden: bool = False) -> None:
+        super().__init__(message)
+        self.forbidden = forbidden
+
+
+def accept(
+    config: Config, pairs: Sequence[tuple[str, float | str]], clear: bool, source: str, state: State
+) -> SetVariables:
+    """Check a whole set and make the event of it: all or nothing.
+
+    ``pairs`` are (name, number or formula text); of a name given twice the last one counts. Raises
+    :class:`Refused`. Formulas are parsed here, in the caller's thread, never in the hub's.
+    """
+    accepted: dict[str, tuple[str, Formula]] = {}
+    for spelled, expression in pairs:
+        name = spelled[3:] if spelled[:3].casefold() == "cm." else spelled
+        if not is_name(name):
+            raise Refused(f"{spelled[:80]!r} is no name: letters, digits and _, and no word of the formula language")
+        accepted[fold(name)] = (name, _accepted(config, name, expression, source))
+    kept = {} if clear else {key: variable.formula for key, variable in state.variables.items()}
+    formulas = kept | {key: formula for key, (_, formula) in accepted.items()}
+    if len(formulas.keys() | config.declared.keys()) > MAX_VARIABLES:
+        raise Refused(f"more than {MAX_VARIABLES} variables")
+    if sum(formula.size for formula in formulas.values()) > MAX_TOTAL_SIZE:
+        raise Refused("the formulas of all variables together are too long")
+    return SetVariables(tuple(accepted.values()), clear, source)
+
+
+def _accepted(config: Config, name: str, expression: float | str, source: str) -> Formula:
+    declared = config.declared.get(fold(name), (name, _UNDECLARED))[1]
+    if source not in declared.writers:
+        writers = ", ".join(declared.writers) or "nobody"
+        raise Refused(f"{name} may not be set through {source}; writers: {writers}", forbidden=True)
+    try:
+        formula = parse(expression)
+    except FormulaError as error:
+        raise Refused(f"{name}: {error}") from error
+    if formula.constant is not None and _clamped(formula.constant, declared) != formula.constant:
+        raise Refused(f"{name}: {formula.text} is outside {_range(declared)}")
+    return formula
+
+
+def _clamped(value: float, declared: VariableConfig) -> float:
+    low = -math.inf if declared.min is None else declared.min
+    high = math.inf if declared.max is None else declared.max
+    return min(max(value, low), high)
+
+
+def _range(declared: VariableConfig) -> str:
+    low = "" if declared.min is None else f"min {declared.min:g}"
+    high = "" if declared.max is None else f"max {declared.max:g}"
+    return ", ".join(filter(None, (low, high)))
+
+
+def after(config: Config, state: State, event: SetVariables, now: Now) -> Mapping[str, Variable]:
+    """The variables after a set. ``clear`` removes all that this source may write, then the new ones are set."""
+    variables = dict(state.variables)
+    if event.clear:
+        for key in state.variables:
+            if event.source in config.declared.get(key, ("", _UNDECLARED))[1].writers:
+                del variables[key]
+    for name, formula in event.variables:
+        key = fold(name)
+        spelled = config.declared[key][0] if key in config.declared else name
+        if key in state.variables:
+            spelled = state.variables[key].name
+        variables[key] = Variable(spelled, formula, event.source, now.utc)
+    return variables
+
+
+def current(config: Config, state: State) -> Mapping[str, Variable]:
+    """Every variable there is: those set, and declared ones still at their initial value (source ``config``)."""
+    if not config.declared:
+        return state.variables
+    initial = {
+        key: Variable(name, declared.initial, "config", 0.0)
+        for key, (name, declared) in config.declared.items()
+        if declared.initial is not None
+    }
+    return initial | dict(state.variables)
+
+
+class Names:
+    """What each name in a formula stands for at one moment; call it with a folded name.
+
+    ``variables`` decides which variables are seen: all current ones, or a hypothetical set.
+    """
+
+    def __init__(self, config: Config, state: State, variables: Mapping[str, Variable], now: Now) -> None:
+        self._config = config
+        self._state = state
+        self._variables = variables
+        self._now = now
+        self._known: dict[str, float | NoValue] = {}
+        self.notes: dict[str, str] = {}
+        """What must be said of a variable beside its value, by folded name."""
+
+    def __call__(self, key: str) -> float:
+        """The value of a folded name; raises :class:`~bridge.core.formulas.NoValue` with the reason."""
+        if key not in self._known:
+            self._settle(key)
+        known = self._known[key]
+        if isinstance(known, NoValue):
+            raise NoValue(str(known))
+        return known
+
+    def value(self, formula: Formula) -> float | Unknown:
+        """The value of a formula, or why it has none."""
+        if formula.constant is not None:
+            return formula.constant
+        try:
+            return evaluate(formula, self)
+        except NoValue as error:
+            return Unknown(str(error))
+
+    def values(self) -> Mapping[str, float | Unknown]:
+        """The value of every variable by folded name."""
+        found: dict[str, float | Unknown] = {}
+        for key in self._variables:
+            try:
+                found[key] = self(key)
+            except NoValue as error:
+                found[key] = Unknown(str(error))
+        return found
+
+    def _settle(self, key: str) -> None:
+        """Find out a name and all it refers to, the innermost first: no recursion, each formula evaluated once."""
+        path = [key]
+        todo = [self._references(key)]
+        while path:
+            reference = next(todo[-1], None)
+            if reference is None:
+                todo.pop()
+                done = path.pop()
+                if done not in self._known:
+                    self._known[done] = self._find(done)
+            elif reference in path:
+                circle = path[path.index(reference) :]
+                spelled = " -> ".join(self._variables[k].name for k in (*circle, reference))
+                self._known |= {member: NoValue(f"refers to itself: {spelled}") for member in circle}
+            elif reference not in self._known:
+                path.append(reference)
+                todo.append(self._references(reference))
+
+    def _references(self, key: str) -> Iterator[str]:
+        variable = self._variables.get(key)
+        return iter(sorted(variable.formula.names & self._variables.keys()) if variable else ())
+
+    def _find(self, key: str) -> float | NoValue:
+        try:
+            if variable := self._variables.get(key):
+                return self._variable(key, variable)
+            head, dot, member = key.partition(".")
+            if dot and head == "date":
+                return _date(member, self._now)
+            if dot and (device := self._config.by_key.get(head)):
+                return self._member(device, member)
+        except NoValue as error:
+            return error
+        if key in self._config.declared:
+            return NoValue(f"{self._config.declared[key][0]} has not been set yet")
+        return NoValue(f"unknown name {key}")
+
+    def _variable(self, key: str, variable: Variable) -> float:
+        if variable.formula.constant is not None:
+            return variable.formula.constant
+        value = evaluate(variable.formula, self)
+        if declared := self._config.declared.get(key):
+            clamped = _clamped(value, declared[1])
+            if clamped != value:
+                self.notes[key] = f"{value:g} clamped to {_range(declared[1])}"
+            return clamped
+        return value
+
+    def _member(self, device: DeviceConfig, member: str) -> float:
+        """A quantity of a meter or wallbox, in the units of the formula language (mA, W, V, Wh, %)."""
+        known = self._state.devices.get(device.id, Device())
+        if member == "com_err":
+            return float(not known.online)
+        if member == "offered":
+            offer = self._state.offers.get(device.id)
+            if offer is None or offer.ceiling_a is None:
+                raise NoValue(f"{device.id} has not been offered anything yet")
+            return offer.ceiling_a * 1000
+        if not fresh(device, known, self._now):
+            raise NoValue(f"{device.id} is not read: {known.reason or 'no answer for too long'}")
+        if member == "state":
+            return _STATES.get(str(known.values.get("state")), _STATES["F"])
+        if member == "current":
+            lines = [known.values.get(quantity) for quantity in _MILLI.values()]
+            if numbers := [float(line) for line in lines if isinstance(line, int | float)]:
+                return max(numbers) * 1000
+        quantity = _MILLI.get(member) or _SAME.get(member, member)
+        reading = known.values.get(quantity)
+        if not isinstance(reading, int | float):
+            raise NoValue(f"{device.id} has no {member}")
+        return reading * 1000 if member in _MILLI else float(reading)
+
+
+def fresh(device: DeviceConfig, known: Device, now: Now) -> bool:
+    """Whether a device's readings may still be believed: it answers, and did so within three polls (or 5 s)."""
+    return known.online and now.mono - known.mono <= max(5.0, 3 * device.poll_s)
+
+
+def _date(member: str, now: Now) -> float:
+    """The parts of local time, counted as the vendor counts them: months and weekdays from 0, Sunday first."""
+    if member == "timestamp":
+        return now.utc
+    local = datetime.fromtimestamp(now.utc, now.zone or UTC)
+    seconds = local.hour * 3600 + local.minute * 60 + local.second
+    parts = {
+        "year": local.year,
+        "month": local.month - 1,
+        "day": local.day,
+        "weekday": local.isoweekday() % 7,
+        "yearday": local.timetuple().tm_yday - 1,
+        "hour": local.hour,
+        "minute": local.minute,
+        "second": local.second,
+        "daysecond": seconds,
+        "dayminute": seconds // 60,
+        "dst": float(bool(local.dst())),
+    }
+    if member not in parts:
+        raise NoValue(f"unknown name date.{member}; there are {', '.join(parts)}, timestamp")
+    return float(parts[member])

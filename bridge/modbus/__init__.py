@@ -1,0 +1,1 @@
+"""The Modbus edge: profiles (data files), pure codec and read planner, one loop for all connections."""

@@ -1,0 +1,1 @@
+"""The storage edge: what must survive a power cut."""

@@ -1,0 +1,84 @@
+"""Small sites for the tests of the core, and a player of events with a fake clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bridge.core import step, variables
+from bridge.core.formulas import parse
+from bridge.core.model import (
+    Config,
+    Confirmed,
+    Event,
+    GridConfig,
+    Link,
+    MeterConfig,
+    Now,
+    Read,
+    SetVariables,
+    Snapshot,
+    State,
+    VariableConfig,
+    WallboxConfig,
+)
+
+
+def site(boxes: int = 2, power: str | float = "55000 * AVAIL / 100", meter: bool = False, **grid: object) -> Config:
+    """A house with ``boxes`` three-phase wallboxes E1, E2 …, and a grid meter M1 if wanted."""
+    return Config(
+        grid=GridConfig(parse(power), **grid),  # type: ignore[arg-type]
+        variables={"AVAIL": VariableConfig(parse(100), 0, 100)},
+        meters=(MeterConfig("M1", "eastron-sdm630", "127.0.0.1:502", role="grid"),) if meter else (),
+        wallboxes=tuple(WallboxConfig(f"E{n}", "keba-p30", f"127.0.0.1:{600 + n}") for n in range(1, boxes + 1)),
+    )
+
+
+class House:
+    """Plays events against the core; wallboxes confirm only when told to."""
+
+    def __init__(self, config: Config, state: State | None = None) -> None:
+        self.mono = 1000.0
+        self.utc = 1_790_000_000.0
+        self.snapshot: Snapshot = step.first(config, state or State(), self.now)
+
+    @property
+    def now(self) -> Now:
+        return Now(self.mono, self.utc)
+
+    def wait(self, seconds: float) -> Snapshot:
+        self.mono += seconds
+        self.utc += seconds
+        return self.happen()
+
+    def happen(self, *events: Event) -> Snapshot:
+        self.snapshot = step.run(self.snapshot, events, self.now)
+        return self.snapshot
+
+    def set(self, clear: bool = False, source: str = "smgw", **values: float | str) -> Snapshot:
+        return self.happen(self.accepted(clear, source, **values))
+
+    def accepted(self, clear: bool = False, source: str = "smgw", **values: float | str) -> SetVariables:
+        config, state = self.snapshot.config, self.snapshot.state
+        return variables.accept(config, list(values.items()), clear, source, state)
+
+    def plug(self, *boxes: str, state: str = "C") -> Snapshot:
+        for box in boxes:
+            self.happen(Link(box, True), Read(box, {"state": state}, self.mono))
+        return self.snapshot
+
+    def read(self, device: str, values: Mapping[str, float | str]) -> Snapshot:
+        return self.happen(Read(device, values, self.mono))
+
+    def obey(self, *boxes: str) -> Snapshot:
+        """The named boxes (or all) confirm what they were sent, until nothing changes any more."""
+        for _ in range(5):
+            wanted = {b: s.current_a for b, s in self.snapshot.decision.setpoints.items() if not boxes or b in boxes}
+            revision = self.snapshot.revision
+            self.happen(*(Confirmed(box, current_a, revision) for box, current_a in wanted.items()))
+        return self.snapshot
+
+    def setpoints(self) -> dict[str, float]:
+        return {box: setpoint.current_a for box, setpoint in self.snapshot.decision.setpoints.items()}
+
+    def reason(self, box: str) -> str:
+        return self.snapshot.decision.setpoints[box].reason
