@@ -309,10 +309,9 @@ class Offer:
     @property
     def ceiling_a(self) -> float | None:
         """The most this box may be drawing, in amperes per line; None: nothing is known of it."""
-        known = [amperes for _, amperes in self.pending]
-        if self.confirmed_a is None:
-            return None
-        return max([self.confirmed_a, *known])
+        if self.confirmed_a is None or not self.pending:
+            return self.confirmed_a
+        return max(self.confirmed_a, max(amperes for _, amperes in self.pending))
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,8 +335,9 @@ class Receipt:
     in_force_at: float | None = None
     stored_at: float | None = None
     error: str = ""
-    revision: int = 0
     wallboxes: Mapping[str, ReceiptBox] = field(default_factory=dict)
+    settled: bool = False
+    """Nothing of it can change any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from bridge.core.model import Decision, Device, Now, Offer, Receipt, ReceiptBox, SetVariables, State, Stored
@@ -35,24 +34,32 @@ def stored(state: State, event: Stored, now: Now) -> State:
     return replace(state, receipts=kept, stored_receipt=through)
 
 
-def followed(state: State, decision: Decision, revision: int, now: Now) -> State:
+def in_force(state: State, decision: Decision, now: Now) -> State:
+    """The state after the round in which the newest sets were decided on: this is the limit they made."""
+    kept = dict(state.receipts)
+    number = state.last_receipt
+    while (receipt := kept.get(number)) and receipt.in_force_at is None:
+        kept[number] = replace(receipt, in_force_at=now.utc, limit_w=decision.grid.limit_w)
+        number -= 1
+    return replace(state, receipts=kept)
+
+
+def followed(state: State, decision: Decision) -> State:
     """The state with its newest receipt brought up to date; what older ones still waited for is superseded."""
     newest = state.receipts.get(state.last_receipt)
-    if newest is None or (newest.in_force_at is not None and _settled(newest)):
+    if newest is None or newest.settled:
         return state
     kept = dict(state.receipts)
-    for number, receipt in state.receipts.items():
-        if number != newest.id and (receipt.in_force_at is None or not _settled(receipt)):
-            kept[number] = _superseded(receipt, decision, revision, now)
-    if newest.in_force_at is None:
-        newest = replace(newest, in_force_at=now.utc, limit_w=decision.grid.limit_w, revision=revision)
+    number = newest.id - 1
+    while (older := kept.get(number)) and not older.settled:
+        kept[number] = _superseded(older, decision)
+        number -= 1
     boxes = {
         box: _box(newest.wallboxes.get(box), setpoint.wanted_a, state.offers.get(box), state.devices.get(box))
         for box, setpoint in decision.setpoints.items()
     }
-    if boxes == newest.wallboxes and newest is state.receipts[newest.id] and kept == state.receipts:
-        return state
-    kept[newest.id] = replace(newest, wallboxes=boxes)
+    settled = all(box.state == "confirmed" for box in boxes.values())
+    kept[newest.id] = replace(newest, wallboxes=boxes, settled=settled)
     return replace(state, receipts=kept)
 
 
@@ -61,28 +68,15 @@ def _box(known: ReceiptBox | None, wanted_a: float, offer: Offer | None, device:
     if known is not None and known.state == "confirmed":
         return known
     confirmed_a = offer.confirmed_a if offer else None
-    confirmed_at = offer.confirmed_at if offer else None
     if device is None or not device.online:
         return ReceiptBox(wanted_a, confirmed_a, None, "unreachable")
     if offer and not offer.pending and confirmed_a is not None and abs(confirmed_a - wanted_a) < _SAME_A:
-        return ReceiptBox(wanted_a, confirmed_a, confirmed_at, "confirmed")
+        return ReceiptBox(wanted_a, confirmed_a, offer.confirmed_at, "confirmed")
     return ReceiptBox(wanted_a, confirmed_a, None, "pending")
 
 
-def _settled(receipt: Receipt) -> bool:
-    return all(box.state in ("confirmed", "superseded") for box in receipt.wallboxes.values())
-
-
-def _superseded(receipt: Receipt, decision: Decision, revision: int, now: Now) -> Receipt:
+def _superseded(receipt: Receipt, decision: Decision) -> Receipt:
     """A receipt whose set was followed by a newer one before every wallbox had confirmed it."""
-    wanted: Mapping[str, ReceiptBox] = receipt.wallboxes or {
-        box: ReceiptBox(setpoint.wanted_a) for box, setpoint in decision.setpoints.items()
-    }
-    boxes = {
-        box: known if known.state == "confirmed" else replace(known, state="superseded")
-        for box, known in wanted.items()
-    }
-    if receipt.in_force_at is None:
-        # Two sets in one round: only the newer one ever decided anything by itself.
-        receipt = replace(receipt, in_force_at=now.utc, limit_w=decision.grid.limit_w, revision=revision)
-    return replace(receipt, wallboxes=boxes)
+    known = receipt.wallboxes or {box: ReceiptBox(point.wanted_a) for box, point in decision.setpoints.items()}
+    boxes = {id: box if box.state == "confirmed" else replace(box, state="superseded") for id, box in known.items()}
+    return replace(receipt, wallboxes=boxes, settled=True)

@@ -44,7 +44,7 @@ _NEVER_OFFERED = Offer()
 def first(config: Config, state: State, now: Now) -> Snapshot:
     """The snapshot to start with."""
     decision = decide(config, state, now)
-    return Snapshot(config, record(state, decision, 1, now), decision, now, 1)
+    return Snapshot(config, offered(state, decision, 1, now), decision, now, 1)
 
 
 def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
@@ -57,7 +57,13 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
             state = apply(config, state, event, now)
     decision = decide(config, state, now)
     revision = before.revision + 1
-    return Snapshot(config, record(state, decision, revision, now), decision, now, revision)
+    state = offered(state, decision, revision, now)
+    if state.last_receipt > before.state.last_receipt:
+        # A set: the registers come first. Its receipt is written up in the next round, when storage has answered.
+        state = receipts.in_force(state, decision, now)
+    else:
+        state = receipts.followed(state, decision)
+    return Snapshot(config, state, decision, now, revision)
 
 
 def fallback(before: Snapshot, now: Now) -> Snapshot:
@@ -115,40 +121,43 @@ def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setp
     config, state = books.config, books.state
     left = list(room)
     caps: dict[str, Limit] = {}
+    ceilings: dict[str, float] = {}
     paused: dict[str, str] = {}
     wishes: list[Wish] = []
     reachable: list[Wish] = []
     for box in config.wallboxes:
         cap = caps[box.id] = limits.wallbox(books, box)
         device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
-        wish = _wish(box, device, cap.amount)
+        # A box of which nothing is known may be drawing all it can.
+        ceiling = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
+        ceilings[box.id] = ceiling
         if not device.online:
             for line in box.lines:
-                left[line - 1] -= _ceiling(box, offer)
-            paused[box.id] = f"not reachable ({device.reason}): up to {_ceiling(box, offer):g} A stay booked for it"
+                left[line - 1] -= ceiling
+            paused[box.id] = f"not reachable ({device.reason}): up to {ceiling:g} A stay booked for it"
             continue
+        wish = _wish(box, device, cap.amount)
         reachable.append(wish)
-        why = _why_not(box, device, offer, cap, books.now)
-        if why:
+        if why := _why_not(wish, box, device, offer, cap, books.now):
             paused[box.id] = why
         else:
             wishes.append(wish)
     rest = (left[0], left[1], left[2])
     targets = sharing.share(wishes, rest)
-    ceilings = {box.id: _ceiling(box, state.offers.get(box.id, _NEVER_OFFERED)) for box in config.wallboxes}
     released = sharing.release(targets, reachable, ceilings, rest)
     shared = f", shared by {len(wishes)} wallboxes" if len(wishes) > 1 else ""
     together = Limit(binding.amount, binding.reason + shared, binding.source)
     setpoints = {}
-    for box in config.wallboxes:
-        cap = caps[box.id]
-        if box.id in targets:
-            setpoints[box.id] = _explained(box, cap, targets[box.id], released[box.id], together)
-        elif box.id in released:
-            setpoints[box.id] = Setpoint(0.0, cap.amount, 0.0, paused[box.id], "wallbox")
+    for wish in reachable:
+        cap = caps[wish.id]
+        if wish.id in targets:
+            setpoints[wish.id] = _explained(wish, cap, targets[wish.id], released[wish.id], together)
         else:
-            kept = _kept(box, state.offers.get(box.id, _NEVER_OFFERED), cap, room)
-            setpoints[box.id] = Setpoint(kept, cap.amount, kept, paused[box.id], "wallbox")
+            setpoints[wish.id] = Setpoint(0.0, cap.amount, 0.0, paused[wish.id], "wallbox")
+    for box in config.wallboxes:
+        if box.id not in setpoints:
+            kept = _kept(box, state.offers.get(box.id, _NEVER_OFFERED), caps[box.id], room)
+            setpoints[box.id] = Setpoint(kept, caps[box.id].amount, kept, paused[box.id], "wallbox")
     return setpoints
 
 
@@ -157,11 +166,6 @@ def _wish(box: WallboxConfig, device: Device, cap_a: float) -> Wish:
     minimum = max(box.min_current_a, able.min_a)
     charging = device.values.get("state") in ("C", "D")
     return Wish(box.id, box.lines, minimum, cap_a, able.step_a, box.priority, charging)
-
-
-def _ceiling(box: WallboxConfig, offer: Offer) -> float:
-    """The most a box may be drawing; one of which nothing is known may draw all it can."""
-    return box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
 
 
 def _kept(box: WallboxConfig, offer: Offer, cap: Limit, room: PerLine) -> float:
@@ -173,29 +177,27 @@ def _kept(box: WallboxConfig, offer: Offer, cap: Limit, room: PerLine) -> float:
     return kept if kept >= max(box.min_current_a, box.capability.min_a) else 0.0
 
 
-def _why_not(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: Now) -> str:
+def _why_not(wish: Wish, box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: Now) -> str:
     """Why a reachable box gets nothing, whatever room there is; empty when it takes part in the sharing."""
     state = device.values.get("state")
     if state not in WANTS_TO_CHARGE:
         idle = {"A": "no car connected", "E": "the wallbox reports an error"}
         return idle.get(str(state), "the wallbox is not ready")
-    minimum = max(box.min_current_a, box.capability.min_a)
-    if cap.amount < minimum:
-        return f"paused: {cap.reason}, below the minimum of {minimum:g} A"
+    if cap.amount < wish.min_a:
+        return f"paused: {cap.reason}, below the minimum of {wish.min_a:g} A"
     if now.mono - offer.paused_mono < box.min_pause_s:
         return f"paused for at least {box.min_pause_s:g} s"
     return ""
 
 
-def _explained(box: WallboxConfig, cap: Limit, target: float, now_a: float, shared: Limit) -> Setpoint:
+def _explained(wish: Wish, cap: Limit, target: float, now_a: float, shared: Limit) -> Setpoint:
     """A setpoint with the reason that binds it."""
     if target <= 0:
-        minimum = max(box.min_current_a, box.capability.min_a)
-        reason = f"paused: {shared.reason}: less than the minimum of {minimum:g} A is left"
+        reason = f"paused: {shared.reason}: less than the minimum of {wish.min_a:g} A is left"
         return Setpoint(now_a, cap.amount, target, reason, shared.source)
     if now_a < target:
         return Setpoint(now_a, cap.amount, target, "waiting until the room for more is confirmed", "wallbox")
-    if target + box.capability.step_a > cap.amount:
+    if target + wish.step_a > cap.amount:
         return Setpoint(now_a, cap.amount, target, cap.reason, cap.source)
     return Setpoint(now_a, cap.amount, target, shared.reason, shared.source)
 
@@ -212,8 +214,8 @@ def _alarms(config: Config, state: State, grid: GridDecision) -> Mapping[str, st
     return alarms
 
 
-def record(state: State, decision: Decision, revision: int, now: Now) -> State:
-    """Write down what was offered: from now on it may be in force, confirmed or not. Receipts follow it."""
+def offered(state: State, decision: Decision, revision: int, now: Now) -> State:
+    """Write down what was offered: from now on it may be in force, confirmed or not."""
     offers: dict[str, Offer] | None = None
     for box, setpoint in decision.setpoints.items():
         offer = state.offers.get(box, _NEVER_OFFERED)
@@ -228,6 +230,4 @@ def record(state: State, decision: Decision, revision: int, now: Now) -> State:
         paused_mono = now.mono if setpoint.current_a <= 0 < (last or 0.0) else offer.paused_mono
         offers = dict(state.offers) if offers is None else offers
         offers[box] = replace(offer, pending=pending, paused_mono=paused_mono)
-    if offers is not None:
-        state = replace(state, offers=offers)
-    return receipts.followed(state, decision, revision, now)
+    return state if offers is None else replace(state, offers=offers)

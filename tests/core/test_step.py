@@ -352,6 +352,7 @@ def test_a_receipt_follows_the_set_to_every_register() -> None:
         "E3": "unreachable",
     }
     house.happen(second)
+    house.happen(Stored(2))
     older, newer = house.snapshot.state.receipt_of(first), house.snapshot.state.receipt_of(second)
     assert older is not None
     assert newer is not None
