@@ -65,21 +65,19 @@ def _fill(wishes: Sequence[Wish], left: list[float]) -> list[tuple[Wish, float]]
     settled: list[tuple[Wish, float]] = []
     while rising:
         # The line whose level is lowest binds first; its boxes are settled, the others rise on.
-        levels = {}
-        for line in {line for wish in rising for line in wish.lines}:
-            here = [wish for wish in rising if line in wish.lines]
-            levels[line] = _level(here, left[line - 1])
-        level, tightest = min((level, line) for line, level in levels.items())
-        bound = [w for w in rising if tightest in w.lines]
-        if len(bound) < len(rising):
-            # Boxes at their cap below that level are settled too: rising further is not theirs.
-            bound = [w for w in rising if tightest in w.lines or w.cap_a <= level]
-        for wish in bound:
+        lines = {line for wish in rising for line in wish.lines}
+        level, tightest = min((_level([w for w in rising if line in w.lines], left[line - 1]), line) for line in lines)
+        higher = []
+        for wish in rising:
+            # A box elsewhere that is at its cap below that level is settled too.
+            if tightest not in wish.lines and wish.cap_a > level:
+                higher.append(wish)
+                continue
             amount = min(wish.cap_a, max(level, wish.min_a))
             settled.append((wish, amount))
             for line in wish.lines:
                 left[line - 1] -= amount - wish.min_a
-        rising = [wish for wish in rising if wish not in bound]
+        rising = higher
     return settled
 
 
