@@ -94,7 +94,7 @@ def connection(books: Books) -> GridDecision:
 
 def wallbox(books: Books, box: WallboxConfig) -> Limit:
     """The tightest limit on one wallbox alone, in amperes per line."""
-    tightest = Limit(box.capability.max_a, f"{box.profile} can do {box.capability.max_a:g} A", "profile")
+    tightest = box.most
     for formula, unit, per_ampere in (
         (box.max_current_a, "A", 1.0),
         (box.max_power_w, "W", books.config.grid.voltage * len(box.lines)),

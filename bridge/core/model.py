@@ -95,6 +95,15 @@ class VariableConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit with the reason and the source it came from; ``amount`` in watts or amperes as its holder says."""
+
+    amount: float
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
 class Capability:
     """What a wallbox model can do, read from its profile; amperes per line."""
 
@@ -140,6 +149,10 @@ class WallboxConfig(DeviceConfig):
     priority: int = 1
     capability: Capability = field(default=Capability(), init=False)
     lines: tuple[int, ...] = field(default=(), init=False)
+    least_a: float = field(default=6.0, init=False)
+    """The least that makes sense to offer: the minimum set up, or the model's own if that is higher."""
+    most: Limit = field(default=Limit(32.0, "", "profile"), init=False)
+    """What the model can do, as a limit in amperes."""
 
     def __post_init__(self) -> None:
         if sorted(self.rotation) != [1, 2, 3]:
@@ -151,12 +164,19 @@ class WallboxConfig(DeviceConfig):
             if not lines or len(set(lines)) != len(lines):
                 raise ValueError("phases must be 1, 2, 3 or a list of different lines")
         object.__setattr__(self, "lines", lines)
+        self._know(self.capability)
 
     def able(self, capability: Capability) -> WallboxConfig:
         """The same wallbox, knowing what its model can do."""
         known = copy(self)
-        object.__setattr__(known, "capability", capability)
+        known._know(capability)
         return known
+
+    def _know(self, capability: Capability) -> None:
+        reason = f"{self.profile} can do {capability.max_a:g} A"
+        object.__setattr__(self, "capability", capability)
+        object.__setattr__(self, "least_a", max(self.min_current_a, capability.min_a))
+        object.__setattr__(self, "most", Limit(capability.max_a, reason, "profile"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,15 +388,6 @@ class Unknown:
     """There is no value, and this is why."""
 
     reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A limit with the reason and the source it came from; ``amount`` in watts or amperes as its holder says."""
-
-    amount: float
-    reason: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)

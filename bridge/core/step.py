@@ -36,6 +36,7 @@ from bridge.core.sharing import Wish
 WANTS_TO_CHARGE = frozenset("BCD")
 """States of IEC 61851-1 in which a car is connected and may draw current."""
 
+_IDLE = {"A": "no car connected", "E": "the wallbox reports an error"}
 _MAX_PENDING = 8
 _NEVER_SEEN = Device()
 _NEVER_OFFERED = Offer()
@@ -118,73 +119,65 @@ def decide(config: Config, state: State, now: Now) -> Decision:
 
 def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setpoint]:
     """A setpoint for every wallbox. Unreachable ones keep what they were offered, booked against the others."""
-    config, state = books.config, books.state
+    state = books.state
     left = list(room)
     caps: dict[str, Limit] = {}
     ceilings: dict[str, float] = {}
-    paused: dict[str, str] = {}
+    setpoints: dict[str, Setpoint] = {}
     wishes: list[Wish] = []
-    reachable: list[Wish] = []
-    for box in config.wallboxes:
-        cap = caps[box.id] = limits.wallbox(books, box)
+    booked: list[Wish] = []
+    for box in books.config.wallboxes:
         device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
+        cap = limits.wallbox(books, box)
         # A box of which nothing is known may be drawing all it can.
-        ceiling = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
-        ceilings[box.id] = ceiling
+        ceiling = box.most.amount if offer.ceiling_a is None else offer.ceiling_a
         if not device.online:
             for line in box.lines:
                 left[line - 1] -= ceiling
-            paused[box.id] = f"not reachable ({device.reason}): up to {ceiling:g} A stay booked for it"
+            setpoints[box.id] = _unreachable(box, device, offer, cap, room)
             continue
-        wish = _wish(box, device, cap.amount)
-        reachable.append(wish)
-        if why := _why_not(wish, box, device, offer, cap, books.now):
-            paused[box.id] = why
+        wish = Wish(box.id, box.lines, box.least_a, cap.amount, box.capability.step_a, box.priority, _charging(device))
+        if why := _why_not(box, device, offer, cap, books.now):
+            setpoints[box.id] = Setpoint(0.0, cap.amount, 0.0, why, "wallbox")
         else:
             wishes.append(wish)
+            caps[box.id] = cap
+        if ceiling > 0 or not why:
+            booked.append(wish)
+            ceilings[box.id] = ceiling
     rest = (left[0], left[1], left[2])
     targets = sharing.share(wishes, rest)
-    released = sharing.release(targets, reachable, ceilings, rest)
+    released = sharing.release(targets, booked, ceilings, rest)
     shared = f", shared by {len(wishes)} wallboxes" if len(wishes) > 1 else ""
     together = Limit(binding.amount, binding.reason + shared, binding.source)
-    setpoints = {}
-    for wish in reachable:
-        cap = caps[wish.id]
-        if wish.id in targets:
-            setpoints[wish.id] = _explained(wish, cap, targets[wish.id], released[wish.id], together)
-        else:
-            setpoints[wish.id] = Setpoint(0.0, cap.amount, 0.0, paused[wish.id], "wallbox")
-    for box in config.wallboxes:
-        if box.id not in setpoints:
-            kept = _kept(box, state.offers.get(box.id, _NEVER_OFFERED), caps[box.id], room)
-            setpoints[box.id] = Setpoint(kept, caps[box.id].amount, kept, paused[box.id], "wallbox")
+    for wish in wishes:
+        setpoints[wish.id] = _explained(wish, caps[wish.id], targets[wish.id], released[wish.id], together)
     return setpoints
 
 
-def _wish(box: WallboxConfig, device: Device, cap_a: float) -> Wish:
-    able = box.capability
-    minimum = max(box.min_current_a, able.min_a)
-    charging = device.values.get("state") in ("C", "D")
-    return Wish(box.id, box.lines, minimum, cap_a, able.step_a, box.priority, charging)
+def _charging(device: Device) -> bool:
+    return device.values.get("state") in ("C", "D")
 
 
-def _kept(box: WallboxConfig, offer: Offer, cap: Limit, room: PerLine) -> float:
+def _unreachable(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, room: PerLine) -> Setpoint:
     """What an unreachable box shall find when it is back: what it last was offered, where the limits still allow it."""
     if offer.ceiling_a is None:
-        return 0.0
+        reason = f"not reached yet ({device.reason}): {box.most.amount:g} A stay booked for it"
+        return Setpoint(0.0, cap.amount, 0.0, reason, "wallbox")
     allowed = min(cap.amount, *(room[line - 1] for line in box.lines))
     kept = min(offer.ceiling_a, sharing.floor_to_step(allowed, box.capability.step_a))
-    return kept if kept >= max(box.min_current_a, box.capability.min_a) else 0.0
+    kept = kept if kept >= box.least_a else 0.0
+    reason = f"not reachable ({device.reason}): {offer.ceiling_a:g} A stay booked for it"
+    return Setpoint(kept, cap.amount, kept, reason, "wallbox")
 
 
-def _why_not(wish: Wish, box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: Now) -> str:
+def _why_not(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: Now) -> str:
     """Why a reachable box gets nothing, whatever room there is; empty when it takes part in the sharing."""
     state = device.values.get("state")
     if state not in WANTS_TO_CHARGE:
-        idle = {"A": "no car connected", "E": "the wallbox reports an error"}
-        return idle.get(str(state), "the wallbox is not ready")
-    if cap.amount < wish.min_a:
-        return f"paused: {cap.reason}, below the minimum of {wish.min_a:g} A"
+        return _IDLE.get(str(state), "the wallbox is not ready")
+    if cap.amount < box.least_a:
+        return f"paused: {cap.reason}, below the minimum of {box.least_a:g} A"
     if now.mono - offer.paused_mono < box.min_pause_s:
         return f"paused for at least {box.min_pause_s:g} s"
     return ""
