@@ -5,6 +5,8 @@ Unknown means smaller: where an input is missing there is a number all the same,
 
 from __future__ import annotations
 
+from functools import cache
+
 from bridge.core.formulas import Formula
 from bridge.core.model import (
     Config,
@@ -94,7 +96,7 @@ def connection(books: Books) -> GridDecision:
 
 def wallbox(books: Books, box: WallboxConfig) -> Limit:
     """The tightest limit on one wallbox alone, in amperes per line."""
-    tightest = box.most
+    tightest = _model(box.profile, box.capability.max_a)
     for formula, unit, per_ampere in (
         (box.max_current_a, "A", 1.0),
         (box.max_power_w, "W", books.config.grid.voltage * len(box.lines)),
@@ -108,6 +110,12 @@ def wallbox(books: Books, box: WallboxConfig) -> Limit:
         if amperes < tightest.amount:
             tightest = Limit(amperes, limit.reason, limit.source)
     return tightest
+
+
+@cache
+def _model(profile: str, max_a: float) -> Limit:
+    """What the model can do; the same object each round."""
+    return Limit(max_a, f"{profile} can do {max_a:g} A", "profile")
 
 
 def room(books: Books, grid: GridDecision) -> tuple[PerLine, Limit]:

@@ -130,7 +130,7 @@ def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setp
         device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
         cap = limits.wallbox(books, box)
         # A box of which nothing is known may be drawing all it can.
-        ceiling = box.most.amount if offer.ceiling_a is None else offer.ceiling_a
+        ceiling = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
         if not device.online:
             for line in box.lines:
                 left[line - 1] -= ceiling
@@ -162,7 +162,7 @@ def _charging(device: Device) -> bool:
 def _unreachable(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, room: PerLine) -> Setpoint:
     """What an unreachable box shall find when it is back: what it last was offered, where the limits still allow it."""
     if offer.ceiling_a is None:
-        reason = f"not reached yet ({device.reason}): {box.most.amount:g} A stay booked for it"
+        reason = f"not reached yet ({device.reason}): {box.capability.max_a:g} A stay booked for it"
         return Setpoint(0.0, cap.amount, 0.0, reason, "wallbox")
     allowed = min(cap.amount, *(room[line - 1] for line in box.lines))
     kept = min(offer.ceiling_a, sharing.floor_to_step(allowed, box.capability.step_a))

@@ -1,0 +1,178 @@
+"""Config: what was set up. The field names are the keys of ``bridge.yaml``, the defaults are its defaults.
+
+Units are part of the names: ``_w`` watts, ``_a`` amperes, ``_s`` seconds; None means "no limit". Read and checked by
+:mod:`bridge.config`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from copy import copy
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from bridge.core.allowed import AtLeast, Between, Matching
+from bridge.core.formulas import Formula, fold, is_name
+
+HostPort = Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}", "host:port")]
+Identifier = Annotated[str, Matching(r"[A-Za-z][A-Za-z0-9_]{0,31}", "a letter, then letters, digits or _, 32 at most")]
+BrokerUrl = Annotated[
+    str, Matching(r"mqtts?://([^@/\s]*@)?[^/@\s]+/?", "mqtt://[user:password@]host[:port] or mqtts://…")
+]
+Topic = Annotated[str, Matching(r"[^/+#\s]([^+#\s]*[^/+#\s])?", "a topic without +, # or a slash at its ends")]
+Writer = Literal["smgw", "admin", "mqtt"]
+Role = Literal["grid", "consumption", "production", "battery", "wallbox", "display"]
+
+
+@dataclass(frozen=True, slots=True)
+class HttpConfig:
+    """The LAN door."""
+
+    listen: HostPort = "0.0.0.0:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class MqttConfig:
+    """Where the topic tree goes. ``url`` None: the bridge runs a broker of its own on ``listen``."""
+
+    url: BrokerUrl | None = None
+    listen: HostPort = "127.0.0.1:1883"
+    topic: Topic = "smgw-bridge"
+    discovery: Annotated[str, Matching(r"[^+#\s]+", "a topic prefix, or false")] | Literal[False] = "homeassistant"
+
+
+@dataclass(frozen=True, slots=True)
+class GridConfig:
+    """The house connection. Powers are limits in watts over all three lines together."""
+
+    connection_power_w: Formula
+    wallbox_power_w: Formula | None = None
+    reserve_w: Formula | None = None
+    failsafe_power_w: Annotated[float, AtLeast(0)] = 4200.0
+    voltage: Annotated[float, Between(100, 400)] = 230.0
+
+
+@dataclass(frozen=True, slots=True)
+class VariableConfig:
+    """A declared variable. Constants outside ``min``/``max`` are refused, formula values are clamped to them."""
+
+    initial: Formula | None = None
+    min: float | None = None
+    max: float | None = None
+    writers: tuple[Writer, ...] = ("smgw", "admin")
+
+    def __post_init__(self) -> None:
+        low = float("-inf") if self.min is None else self.min
+        high = float("inf") if self.max is None else self.max
+        if low > high:
+            raise ValueError(f"min {low:g} is above max {high:g}")
+        if self.initial and self.initial.constant is not None and not low <= self.initial.constant <= high:
+            raise ValueError(f"initial {self.initial.text} is outside min and max")
+
+
+@dataclass(frozen=True, slots=True)
+class Capability:
+    """What a wallbox model can do, read from its profile; amperes per line."""
+
+    min_a: float = 6.0
+    max_a: float = 32.0
+    step_a: float = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceConfig:
+    """What meters and wallboxes have in common. ``address`` is ``host[:port]``; a missing port is the profile's."""
+
+    id: Identifier
+    profile: str
+    address: Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+)(:\d{1,5})?", "host or host:port")]
+    name: str = ""
+    unit: Annotated[int, Between(0, 255)] | None = None
+    poll_s: Annotated[float, Between(0.1, 3600)] = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class MeterConfig(DeviceConfig):
+    """A meter. ``role`` grid: at the house connection, import positive."""
+
+    role: Role = "display"
+
+
+@dataclass(frozen=True, slots=True)
+class WallboxConfig(DeviceConfig):
+    """A wallbox (EVSE).
+
+    ``phases`` is the number of line conductors (1 or 3, 2 for the rare box) or the list of house lines; ``rotation``
+    says on which house line the box's own L1, L2, L3 sit. Both together give ``lines``: the house lines in the
+    order of the box's own.
+    """
+
+    phases: Annotated[int, Between(1, 3)] | tuple[Annotated[int, Between(1, 3)], ...] = 3
+    rotation: tuple[Annotated[int, Between(1, 3)], ...] = (1, 2, 3)
+    min_current_a: Annotated[float, Between(6, 16)] = 6.0
+    max_current_a: Formula | None = None
+    max_power_w: Formula | None = None
+    min_pause_s: Annotated[float, AtLeast(0)] = 0.0
+    priority: int = 1
+    capability: Capability = field(default=Capability(), init=False)
+    lines: tuple[int, ...] = field(default=(), init=False)
+    least_a: float = field(default=6.0, init=False)
+    """The least that makes sense to offer: the minimum set up, or the model's own if that is higher."""
+
+    def __post_init__(self) -> None:
+        if sorted(self.rotation) != [1, 2, 3]:
+            raise ValueError("rotation must name each of the lines 1, 2 and 3 once")
+        if isinstance(self.phases, int):
+            lines = self.rotation[: self.phases]
+        else:
+            lines = self.phases
+            if not lines or len(set(lines)) != len(lines):
+                raise ValueError("phases must be 1, 2, 3 or a list of different lines")
+        object.__setattr__(self, "lines", lines)
+        self._know(self.capability)
+
+    def able(self, capability: Capability) -> WallboxConfig:
+        """The same wallbox, knowing what its model can do."""
+        known = copy(self)
+        known._know(capability)
+        return known
+
+    def _know(self, capability: Capability) -> None:
+        object.__setattr__(self, "capability", capability)
+        object.__setattr__(self, "least_a", max(self.min_current_a, capability.min_a))
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """What was set up: one file, typed and validated (see :mod:`bridge.config`)."""
+
+    grid: GridConfig
+    site: str = ""
+    http: HttpConfig = HttpConfig()
+    mqtt: MqttConfig = MqttConfig()
+    variables: Mapping[str, VariableConfig] = field(default_factory=dict)
+    meters: tuple[MeterConfig, ...] = ()
+    wallboxes: tuple[WallboxConfig, ...] = ()
+    profiles: str | tuple[str, ...] = ()
+    state_dir: str | None = None
+    declared: Mapping[str, tuple[str, VariableConfig]] = field(default_factory=dict, init=False)
+    """Folded name to (name as written, declaration)."""
+    by_key: Mapping[str, MeterConfig | WallboxConfig] = field(default_factory=dict, init=False)
+    """Folded id to meter or wallbox, for names in formulas."""
+
+    def __post_init__(self) -> None:
+        for name in self.variables:
+            if not is_name(name):
+                raise ValueError(f"variables: {name!r} is no name: letters, digits and _, no word of the formulas")
+        object.__setattr__(self, "declared", {fold(name): (name, v) for name, v in self.variables.items()})
+        if len(self.declared) < len(self.variables):
+            raise ValueError("variables: two names differ in upper and lower case only")
+        ids = [fold(device.id) for device in self.devices]
+        if twice := sorted({device.id for device in self.devices if ids.count(fold(device.id)) > 1}):
+            raise ValueError(f"meters and wallboxes: id used twice: {', '.join(twice)}")
+        object.__setattr__(self, "by_key", dict(zip(ids, self.devices, strict=True)))
+
+    @property
+    def devices(self) -> tuple[MeterConfig | WallboxConfig, ...]:
+        """Meters and wallboxes: everything the field edges talk to."""
+        return (*self.meters, *self.wallboxes)
