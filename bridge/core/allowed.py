@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Allowed(Protocol):
@@ -61,3 +62,15 @@ class Matching:
     def fits(self, value: object) -> bool:
         """Whether the text matches."""
         return isinstance(value, str) and re.fullmatch(self.pattern, value) is not None
+
+
+@dataclass(frozen=True)
+class Passing:
+    """A value for which ``test`` is true; ``words`` describes the test."""
+
+    test: Callable[[Any], bool]
+    words: str
+
+    def fits(self, value: object) -> bool:
+        """Whether the value passes."""
+        return self.test(value)

@@ -11,7 +11,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from bridge.core.allowed import AtLeast, Between, Matching
+from bridge.core.allowed import AtLeast, Between, Matching, Passing
 from bridge.core.formulas import Formula, fold, is_name
 
 HostPort = Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}", "host:port")]
@@ -20,6 +20,8 @@ BrokerUrl = Annotated[
     str, Matching(r"mqtts?://([^@/\s]*@)?[^/@\s]+/?", "mqtt://[user:password@]host[:port] or mqtts://…")
 ]
 Topic = Annotated[str, Matching(r"[^/+#\s]([^+#\s]*[^/+#\s])?", "a topic without +, # or a slash at its ends")]
+VariableName = Annotated[str, Passing(is_name, "letters, digits and _, no digit first, no word of the formulas")]
+Line = Annotated[int, Between(1, 3)]
 Writer = Literal["smgw", "admin", "mqtt"]
 Role = Literal["grid", "consumption", "production", "battery", "wallbox", "display"]
 
@@ -98,6 +100,14 @@ class MeterConfig(DeviceConfig):
     role: Role = "display"
 
 
+def _different(lines: tuple[int, ...]) -> bool:
+    return 0 < len(lines) == len(set(lines))
+
+
+def _permutation(lines: tuple[int, ...]) -> bool:
+    return sorted(lines) == [1, 2, 3]
+
+
 @dataclass(frozen=True, slots=True)
 class WallboxConfig(DeviceConfig):
     """A wallbox (EVSE).
@@ -107,8 +117,8 @@ class WallboxConfig(DeviceConfig):
     order of the box's own.
     """
 
-    phases: Annotated[int, Between(1, 3)] | tuple[Annotated[int, Between(1, 3)], ...] = 3
-    rotation: tuple[Annotated[int, Between(1, 3)], ...] = (1, 2, 3)
+    phases: Line | Annotated[tuple[Line, ...], Passing(_different, "a list of different lines")] = 3
+    rotation: Annotated[tuple[Line, ...], Passing(_permutation, "each of the lines 1, 2 and 3 once")] = (1, 2, 3)
     min_current_a: Annotated[float, Between(6, 16)] = 6.0
     max_current_a: Formula | None = None
     max_power_w: Formula | None = None
@@ -120,14 +130,7 @@ class WallboxConfig(DeviceConfig):
     """The least that makes sense to offer: the minimum set up, or the model's own if that is higher."""
 
     def __post_init__(self) -> None:
-        if sorted(self.rotation) != [1, 2, 3]:
-            raise ValueError("rotation must name each of the lines 1, 2 and 3 once")
-        if isinstance(self.phases, int):
-            lines = self.rotation[: self.phases]
-        else:
-            lines = self.phases
-            if not lines or len(set(lines)) != len(lines):
-                raise ValueError("phases must be 1, 2, 3 or a list of different lines")
+        lines = self.rotation[: self.phases] if isinstance(self.phases, int) else self.phases
         object.__setattr__(self, "lines", lines)
         self._know(self.capability)
 
@@ -150,7 +153,7 @@ class Config:
     site: str = ""
     http: HttpConfig = HttpConfig()
     mqtt: MqttConfig = MqttConfig()
-    variables: Mapping[str, VariableConfig] = field(default_factory=dict)
+    variables: Mapping[VariableName, VariableConfig] = field(default_factory=dict)
     meters: tuple[MeterConfig, ...] = ()
     wallboxes: tuple[WallboxConfig, ...] = ()
     profiles: str | tuple[str, ...] = ()
@@ -161,16 +164,8 @@ class Config:
     """Folded id to meter or wallbox, for names in formulas."""
 
     def __post_init__(self) -> None:
-        for name in self.variables:
-            if not is_name(name):
-                raise ValueError(f"variables: {name!r} is no name: letters, digits and _, no word of the formulas")
         object.__setattr__(self, "declared", {fold(name): (name, v) for name, v in self.variables.items()})
-        if len(self.declared) < len(self.variables):
-            raise ValueError("variables: two names differ in upper and lower case only")
-        ids = [fold(device.id) for device in self.devices]
-        if twice := sorted({device.id for device in self.devices if ids.count(fold(device.id)) > 1}):
-            raise ValueError(f"meters and wallboxes: id used twice: {', '.join(twice)}")
-        object.__setattr__(self, "by_key", dict(zip(ids, self.devices, strict=True)))
+        object.__setattr__(self, "by_key", {fold(device.id): device for device in self.devices})
 
     @property
     def devices(self) -> tuple[MeterConfig | WallboxConfig, ...]:

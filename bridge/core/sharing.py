@@ -69,8 +69,7 @@ def _fill(wishes: Sequence[Wish], left: list[float]) -> list[tuple[Wish, float]]
         level, tightest = min((_level([w for w in rising if line in w.lines], left[line - 1]), line) for line in lines)
         higher = []
         for wish in rising:
-            # A box elsewhere that is at its cap below that level is settled too.
-            if tightest not in wish.lines and wish.cap_a > level:
+            if tightest not in wish.lines:
                 higher.append(wish)
                 continue
             amount = min(wish.cap_a, max(level, wish.min_a))

@@ -124,6 +124,8 @@ def test_no_order_of_landing_writes_exceeds_the_room(
     """Some setpoints land, in any order, some are lost for a while: the sum never exceeds old sum or new room."""
     before = {w.id: data.draw(st.sampled_from([0.0, 6.0, 10.0, 16.0, w.cap_a])) for w in wishes}
     setpoints = release(share(wishes, room), wishes, before, room)
+    for wish in wishes:
+        assert setpoints[wish.id] == 0 or setpoints[wish.id] >= wish.min_a - wish.step_a - DUST
     landed = dict(before)
     start = line_sums(wishes, before)
     for wish in data.draw(st.permutations(wishes)):
@@ -142,3 +144,11 @@ def test_release_reaches_the_targets_once_everything_is_confirmed(
     for _ in range(3 + len(wishes)):
         ceilings = dict(release(targets, wishes, ceilings, room))
     assert ceilings == dict(targets)
+
+
+def test_the_same_room_is_not_given_twice() -> None:
+    wishes = [Wish(f"E{n}", (1, 2, 3), 6, 16, 0.1) for n in (1, 2, 3)]
+    targets = share(wishes, (24, 24, 24))
+    assert targets == {"E1": 8.0, "E2": 8.0, "E3": 8.0}
+    setpoints = release(targets, wishes, {"E1": 12.0, "E2": 0.0, "E3": 0.0}, (24, 24, 24))
+    assert setpoints == {"E1": 8.0, "E2": 8.0, "E3": 0.0}, "E1 may still be drawing 12 A"
