@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
         return sub
 
     def with_file(sub: argparse.ArgumentParser) -> None:
-        sub.add_argument("-c", "--config", metavar="FILE", help="else $SMGW_BRIDGE_CONFIG, else " + str(config.DEFAULT_FILE))
+        otherwise = f"else $SMGW_BRIDGE_CONFIG, else {config.DEFAULT_FILE}"
+        sub.add_argument("-c", "--config", metavar="FILE", help=otherwise)
 
     def with_state(sub: argparse.ArgumentParser) -> None:
         sub.add_argument("--state-dir", metavar="DIR", help="where variables and the password are kept")
@@ -218,7 +219,7 @@ def _profile_folders(options: argparse.Namespace) -> list[Path]:
     from bridge import app
 
     path = config.find(options.config)
-    return app.folders(config.load(path), path) if options.config or path.exists() else []
+    return app.folders(config.load(path).profiles, path) if options.config or path.exists() else []
 
 
 def probe(options: argparse.Namespace) -> int:

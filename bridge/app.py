@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
+import re
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from pathlib import Path
+from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bridge import config as configuration
-from bridge.config import KeyPath
 from bridge.core.model import Config, Now
 from bridge.edge import Edge
 from bridge.errors import ConfigError
@@ -25,6 +27,7 @@ from bridge.modbus import load
 from bridge.modbus.edge import ModbusEdge
 from bridge.modbus.profile import Profile, capability
 from bridge.mqtt.edge import MqttEdge
+from bridge.schema import Leaf
 from bridge.storage.edge import StorageEdge
 
 logger = logging.getLogger(__name__)
@@ -44,34 +47,37 @@ def prepare(path: Path) -> Setup:
     """Read a configuration and the profiles it names. Raises :class:`ConfigError` with every mistake."""
     profiles: dict[str, Profile] = {}
 
-    def check(config: Config) -> Iterable[tuple[KeyPath, str]]:
-        own = folders(config, path)
-        for section, devices in (("meters", config.meters), ("wallboxes", config.wallboxes)):
-            for index, device in enumerate(devices):
-                where: KeyPath = (section, index, "profile")
+    def check(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+        named = next((leaf.value for leaf in leaves if leaf.path == "profiles"), ())
+        own = folders(cast("str | Sequence[str]", named), path)
+        for leaf in leaves:
+            if place := re.fullmatch(r"(meters|wallboxes)\[\d+\]\.profile", leaf.path):
+                name = str(leaf.value)
                 try:
-                    profile = profiles[device.id] = load.load(device.profile, own)
+                    profile = profiles[name] = load.load(name, own)
                 except ConfigError as error:
-                    yield from ((where, mistake) for mistake in error.mistakes)
+                    yield from ((leaf, mistake) for mistake in error.mistakes)
                     continue
-                if (section == "wallboxes") != (profile.kind == "wallbox"):
-                    yield where, f"{device.profile} is the profile of a {profile.kind}"
-                elif section == "wallboxes" and capability(profile) is None:
-                    yield where, f"{device.profile} has no setpoint: such a box cannot be controlled"
+                if (place[1] == "wallboxes") != (profile.kind == "wallbox"):
+                    yield leaf, f"{name} is the profile of a {profile.kind}"
+                elif place[1] == "wallboxes" and capability(profile) is None:
+                    yield leaf, f"{name} has no setpoint: such a box cannot be controlled"
 
     config = configuration.load(path, check)
-    able = (box.able(capability(profiles[box.id])) for box in config.wallboxes)
-    return Setup(replace(config, wallboxes=tuple(able)), profiles)
+    able = (box.able(capability(profiles[box.profile])) for box in config.wallboxes)
+    by_id = {device.id: profiles[device.profile] for device in config.devices}
+    return Setup(replace(config, wallboxes=tuple(able)), by_id)
 
 
-def folders(config: Config, path: Path) -> list[Path]:
+def folders(named: str | Sequence[str], path: Path) -> list[Path]:
     """The user's own profile folders; relative ones start where the configuration file is."""
-    named = (config.profiles,) if isinstance(config.profiles, str) else config.profiles
-    return [path.parent / folder for folder in named]
+    return [path.parent / folder for folder in ([named] if isinstance(named, str) else named)]
 
 
 class App:
     """The running bridge."""
+
+    hub: Hub
 
     def __init__(self, setup: Setup, state_dir: Path) -> None:
         self.passwords = PasswordFile(state_dir / "admin-password")
@@ -104,6 +110,9 @@ class App:
                 edge.stop()
             raise
         self.hub.start(self._edges)
+        # What lives as long as the process need not be looked at again by every garbage collection.
+        gc.collect()
+        gc.freeze()
         notify("READY=1")
 
     def stop(self) -> None:

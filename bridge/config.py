@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from bridge import schema
-from bridge.core.formulas import Formula
+from bridge.core.formulas import Formula, fold
 from bridge.core.model import Config
 from bridge.errors import ConfigError
+from bridge.schema import Checks, Leaf
 
 DEFAULT_FILE = Path("/etc/smgw-bridge/bridge.yaml")
-
-KeyPath = tuple[str | int, ...]
-"""Where in the file: ``("wallboxes", 0, "profile")``."""
-
-Checks = Callable[[Config], Iterable[tuple[KeyPath, str]]]
-"""Looks at a whole Config and tells (where, what is wrong) of what no single key can show."""
 
 PLANNED: Mapping[str, str] = {
     "smgw": "the smart meter gateway channel",
@@ -38,44 +34,38 @@ def find(given: str | None) -> Path:
     return Path(given or os.environ.get("SMGW_BRIDGE_CONFIG") or DEFAULT_FILE)
 
 
-def load(path: Path, checks: Checks = lambda config: ()) -> Config:
+def load(path: Path, checks: Checks = lambda leaves: ()) -> Config:
     """Read a configuration file. Raises :class:`ConfigError` with every mistake, each with line and key."""
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    config = schema.read(text, str(path), Config, PLANNED)
-    found = [
-        (schema.locate(text, where), f"{schema.written(where)}: {problem}")
-        for where, problem in (*_dangling(config), *checks(config))
-    ]
-    if found:
-        raise ConfigError([f"{path}:{line}: {problem}" for line, problem in sorted(found)])
-    return config
+    return schema.read(text, str(path), Config, PLANNED, (_twice, _dangling, checks))
 
 
-def _formulas(config: Config) -> Iterable[tuple[KeyPath, Formula]]:
-    """Every formula of the configuration and where it stands."""
-    for key in ("connection_power_w", "wallbox_power_w", "reserve_w"):
-        if formula := getattr(config.grid, key):
-            yield ("grid", key), formula
-    for name, declared in config.variables.items():
-        if declared.initial:
-            yield ("variables", name, "initial"), declared.initial
-    for index, box in enumerate(config.wallboxes):
-        for key in ("max_current_a", "max_power_w"):
-            if formula := getattr(box, key):
-                yield ("wallboxes", index, key), formula
+def _twice(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Names that are given twice; upper and lower case make no difference in formulas."""
+    for pattern in (r"(meters|wallboxes)\[\d+\]\.id", r"variables\.[^.]+"):
+        seen: dict[str, Leaf] = {}
+        for leaf in leaves:
+            if isinstance(leaf.value, str) and re.fullmatch(pattern, leaf.path):
+                first = seen.setdefault(fold(leaf.value), leaf)
+                if first is not leaf:
+                    yield leaf, f"{leaf.value} is taken: line {first.line} has it already"
 
 
-def _dangling(config: Config) -> Iterable[tuple[KeyPath, str]]:
+def _dangling(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
     """Formulas that name a meter or wallbox that is not there, which no set could ever mend."""
-    for where, formula in _formulas(config):
-        for name in sorted(formula.names):
+    ids = [str(leaf.value) for leaf in leaves if leaf.path.endswith("].id")]
+    known = {"date", *map(fold, ids)}
+    for leaf in leaves:
+        if not isinstance(leaf.value, Formula):
+            continue
+        for name in sorted(leaf.value.names):
             head, dot, _ = name.partition(".")
-            if dot and head != "date" and head not in config.by_key:
-                ids = ", ".join(device.id for device in config.devices)
-                yield where, f"{formula.text!r} names {name}, but there is no {head}; there are {ids or 'no devices'}"
+            if dot and head not in known:
+                there = ", ".join(ids) or "no devices"
+                yield leaf, f"{leaf.value.text!r} names {name}, but there is no {head}; there are {there}"
 
 
 def hints(config: Config) -> list[str]:
@@ -87,10 +77,24 @@ def hints(config: Config) -> list[str]:
                 close = get_close_matches(name, config.declared, n=1)
                 like = f" (did you mean {config.declared[close[0]][0]}?)" if close else ""
                 found.append(
-                    f"{schema.written(where)}: {name} is not declared under variables{like}; "
+                    f"{where}: {name} is not declared under variables{like}; "
                     "until somebody sets it, the formula has no value"
                 )
     return found
+
+
+def _formulas(config: Config) -> Iterable[tuple[str, Formula]]:
+    """Every formula of the configuration and where it stands."""
+    for key in ("connection_power_w", "wallbox_power_w", "reserve_w"):
+        if formula := getattr(config.grid, key):
+            yield f"grid.{key}", formula
+    for name, declared in config.variables.items():
+        if declared.initial:
+            yield f"variables.{name}.initial", declared.initial
+    for index, box in enumerate(config.wallboxes):
+        for key in ("max_current_a", "max_power_w"):
+            if formula := getattr(box, key):
+                yield f"wallboxes[{index}].{key}", formula
 
 
 def state_dir(given: str | None, config: Config | None) -> Path:

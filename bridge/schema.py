@@ -4,17 +4,21 @@ The dataclass *is* the schema: its field names are the keys, its type hints say 
 say what may be left out. Supported hints: ``str int float bool``, :class:`~bridge.core.formulas.Formula`,
 ``Literal``, dataclasses, ``tuple[X, ...]``, ``Mapping[str, X]``, unions, ``None``, and ``Annotated`` with the rules
 of :mod:`bridge.core.allowed`. A ``ValueError`` from ``__post_init__`` becomes a mistake of that mapping.
+
+What no single value can show is for the caller's ``checks``: they see every value that fits as a :class:`Leaf`, also
+when others do not, so that all mistakes come at once.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
-from typing import Annotated, Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -26,6 +30,21 @@ from bridge.errors import ConfigError
 T = TypeVar("T")
 
 
+class Leaf(NamedTuple):
+    """A value that was read and fits: its key path (``wallboxes[0].profile``), its line, and what it is.
+
+    The names in a mapping of names are leaves, too: ``variables.AVAIL`` is ``"AVAIL"``.
+    """
+
+    path: str
+    line: int
+    value: object
+
+
+Checks = Callable[[Sequence[Leaf]], Iterable[tuple[Leaf, str]]]
+"""Looks at all leaves and tells what is wrong with which."""
+
+
 class _Wrong(Exception):
     """One value is not what it may be; ``allowed`` says what it may."""
 
@@ -34,7 +53,13 @@ class _Wrong(Exception):
         self.problem, self.allowed = problem, allowed
 
 
-def read(text: str, file: str, shape: type[T], planned: Mapping[str, str] | None = None) -> T:
+def read(
+    text: str,
+    file: str,
+    shape: type[T],
+    planned: Mapping[str, str] | None = None,
+    checks: Sequence[Checks] = (),
+) -> T:
     """Read YAML 1.2 ``text`` into the dataclass ``shape``.
 
     ``file`` names the source in messages. ``planned`` maps key paths (``smgw``, ``variables.*.ttl_s``) that are
@@ -47,32 +72,15 @@ def read(text: str, file: str, shape: type[T], planned: Mapping[str, str] | None
         line = mark.line + 1 if mark else 1
         problem = (error.problem or error.context or "unreadable").splitlines()[0]
         raise ConfigError([f"{file}:{line}: no valid YAML: {problem}"]) from error
-    except YAMLError as error:
+    except (YAMLError, ValueError) as error:  # ValueError: a date or number that is none, such as 2026-02-31
         raise ConfigError([f"{file}:1: no valid YAML: {str(error).splitlines()[0]}"]) from error
     reader = _Reader(file, planned or {})
     value = reader.mapping(shape, {} if tree is None else tree, "", 1)
+    for leaf, problem in (found for check in checks for found in check(reader.leaves)):
+        reader.wrong(leaf.line, leaf.path, problem)
     if reader.mistakes:
         raise ConfigError([text for _, text in sorted(reader.mistakes, key=lambda m: m[0])])
     return cast(T, value)
-
-
-def locate(text: str, where: tuple[str | int, ...]) -> int:
-    """The 1-based line of a key path such as ``("wallboxes", 0, "profile")``, or of what encloses it."""
-    node: Any = YAML(typ="rt").load(text)
-    line = 1
-    for key in where:
-        line = _line_of(node, key, line)
-        try:
-            node = node[key]
-        except (KeyError, IndexError, TypeError):
-            break
-    return line
-
-
-def written(where: tuple[str | int, ...]) -> str:
-    """A key path as it is shown to people: ``wallboxes[0].profile``."""
-    parts = (f"[{part}]" if isinstance(part, int) else f".{part}" for part in where)
-    return "".join(parts).removeprefix(".")
 
 
 @cache
@@ -93,6 +101,7 @@ class _Reader:
         self.file = file
         self.planned = planned
         self.mistakes: list[tuple[int, str]] = []
+        self.leaves: list[Leaf] = []
 
     def wrong(self, line: int, path: str, problem: str, allowed: str = "") -> None:
         """Note one mistake."""
@@ -134,11 +143,15 @@ class _Reader:
 
     def value(self, hint: Any, node: object, path: str, line: int) -> object:
         """Read one value of any supported hint; notes a mistake and returns None when it does not fit."""
+        before = len(self.mistakes)
         try:
-            return self._value(hint, node, path, line)
+            value = self._value(hint, node, path, line)
         except _Wrong as error:
             self.wrong(line, path, error.problem, error.allowed)
             return None
+        if len(self.mistakes) == before:
+            self.leaves.append(Leaf(path, line, value))
+        return value
 
     def _value(self, hint: Any, node: object, path: str, line: int) -> object:
         origin, arguments = get_origin(hint), get_args(hint)
@@ -156,20 +169,26 @@ class _Reader:
         if origin is not None and issubclass(origin, Mapping):
             if not isinstance(node, Mapping):
                 raise _Wrong(f"{_shown(node)} stands where names with values are expected", "name: value")
-            return {
-                str(key): self.value(arguments[1], child, f"{path}.{key}", _line_of(node, key, line))
-                for key, child in node.items()
-            }
+            return self._names(arguments, node, path, line)
         if dataclasses.is_dataclass(hint) and hint is not Formula:
             return self.mapping(cast(type, hint), node, path, line)
         return _scalar(hint, node)
 
+    def _names(self, arguments: tuple[Any, ...], node: Mapping[object, object], path: str, line: int) -> object:
+        values = {}
+        for key, child in node.items():
+            here, at = f"{path}.{key}", _line_of(node, key, line)
+            name = self.value(arguments[0], str(key), here, at)
+            values[name] = self.value(arguments[1], child, here, at)
+        return values
+
     def _annotated(self, arguments: tuple[Any, ...], node: object, path: str, line: int) -> object:
+        before = len(self.mistakes)
         value = self._value(arguments[0], node, path, line)
         rules: Sequence[Allowed] = arguments[1:]
         for rule in rules:
-            if value is not None and not rule.fits(value):
-                raise _Wrong(f"{_shown(node)} is out of bounds", rule.words)
+            if len(self.mistakes) == before and not rule.fits(value):
+                raise _Wrong(f"{_shown(node)} does not fit", rule.words)
         return value
 
     def _tuple(self, arguments: tuple[Any, ...], node: object, path: str, line: int) -> object:
@@ -198,6 +217,7 @@ class _Reader:
                 allowed.append(error.allowed)
                 continue
             if not trial.mistakes:
+                self.leaves += trial.leaves
                 return value
             if isinstance(node, Sequence) and not isinstance(node, str):
                 self.mistakes += trial.mistakes
@@ -217,7 +237,7 @@ def _scalar(hint: Any, node: object) -> object:
         return bool(node)
     if hint is int and isinstance(node, int) and not isinstance(node, bool):
         return int(node)
-    if hint is float and isinstance(node, int | float) and not isinstance(node, bool):
+    if hint is float and isinstance(node, int | float) and not isinstance(node, bool) and math.isfinite(node):
         return float(node)
     if hint is str and isinstance(node, str):
         return str(node)

@@ -53,6 +53,7 @@ class Bridge:
                 connection.getresponse().read()
                 return connection
             except OSError:
+                connection.close()
                 assert time.monotonic() < end, "the bridge does not start"
                 assert self.process.poll() is None, "the bridge ended by itself"
                 time.sleep(0.02)
@@ -97,6 +98,7 @@ def test_what_was_answered_ok_survives_kill_9(tmp_path: Path) -> None:
                 assert (answer.status, answer.read()) == (200, b'"ok"')
                 acknowledged = sent
             bridge.kill()
+            connection.close()
         assert acknowledged > KILLS
     finally:
         bridge.kill()

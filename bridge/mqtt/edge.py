@@ -1,0 +1,190 @@
+"""The MQTT edge: shows every snapshot as a topic tree and takes commands. It never delays the hub.
+
+Its own thread draws and sends; paho's thread receives and must not block; the clerk's obeys commands; the broker's
+looks after the broker of our own.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+from paho.mqtt.client import MQTTMessage
+from paho.mqtt.enums import MQTTProtocolVersion
+
+from bridge.core.model import Config, Snapshot
+from bridge.hub import Hub
+from bridge.mqtt.broker import Broker
+from bridge.mqtt.clerk import Clerk
+from bridge.mqtt.commands import Request, answer_topic
+from bridge.mqtt.discovery import birth, own_documents
+from bridge.mqtt.link import Link
+from bridge.mqtt.outbox import Outbox
+
+logger = logging.getLogger(__name__)
+
+HEAD_START_S = 0.005
+"""Drawing waits this long: the registers of the wallboxes are written first, and a burst is drawn once."""
+
+SWEEP_S = 5.0
+"""So long after each connect we listen to our own tree, to remove what a former configuration left there."""
+
+_ROOMS = ("grid", "vars", "meters", "wallboxes", "alarm")
+
+
+class MqttEdge:
+    """Publishes the topic tree of ``hub`` at the configured broker and asks the hub for what commands want."""
+
+    def __init__(self, config: Config, hub: Hub) -> None:
+        self._newest = hub.snapshot
+        self._shown: Snapshot | None = None
+        self._config = config.mqtt
+        self._broker = Broker(config.mqtt)
+        self._outbox = Outbox(self._config.topic)
+        self._found: deque[str] = deque()
+        self._newborn = False
+        self._clerk = Clerk(hub, self._answer)
+        self._wake = threading.Event()
+        self._stopping = False
+        self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
+        self._connections = self._published = 0
+        self._sweep_ends: float | None = None
+        self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
+
+    def start(self) -> None:
+        """Begin to connect and publish."""
+        self._broker.start()
+        self._thread.start()
+        self._clerk.start()
+
+    def offer(self, snapshot: Snapshot) -> None:
+        """Leave a newer snapshot for this edge's thread."""
+        self._newest = snapshot
+        self._broker.offer(snapshot)
+        self._wake.set()
+
+    def stop(self) -> None:
+        """Say ``offline`` and disconnect."""
+        self._stopping = True
+        self._clerk.stop()
+        self._wake.set()
+        self._thread.join(0.7)
+        self._broker.stop()
+
+    def metrics(self) -> Iterable[tuple[str, Mapping[str, str], float]]:
+        """Samples for Prometheus: name, labels, value."""
+        yield "mqtt_connected", {}, float(self._link.connected)
+        yield "mqtt_waiting_topics", {}, float(len(self._outbox))
+        yield "mqtt_published_total", {}, float(self._published)
+
+    # ------------------------------------------------------------------------------------- this edge's thread
+
+    def _run(self) -> None:
+        self._broker.await_up(1.0)
+        self._link.start()
+        while not self._stopping:
+            try:
+                self._turn()
+            except Exception:
+                # Whatever a snapshot or a broker holds in store: the next one is shown again.
+                logger.exception("the topic tree could not be published")
+            self._wake.wait(1.0)
+            self._wake.clear()
+            if self._newest is not self._shown:
+                time.sleep(HEAD_START_S)
+        self._farewell(remove=False)
+
+    def _turn(self) -> None:
+        snapshot = self._newest
+        if snapshot.config.mqtt != self._config:
+            self._move(snapshot)
+        if snapshot is not self._shown:
+            self._shown = snapshot
+            self._outbox.show(snapshot)
+        self._look_after_link()
+        if self._newborn:
+            self._newborn = False
+            self._outbox.announce()
+        self._outbox.sweep([self._found.popleft() for _ in range(len(self._found))])
+        self._send()
+
+    def _send(self) -> None:
+        while self._link.room > 0 and (message := self._outbox.take()):
+            self._link.publish(*message)
+            self._published += 1
+
+    def _look_after_link(self) -> None:
+        now = time.monotonic()
+        refused_at = self._link.refused_at
+        if refused_at is not None and now - refused_at > 1.0:
+            self._link.close()
+            self._link = self._new_link(self._link.other_version())
+            self._link.start()
+            self._connections = 0
+        if self._link.connections != self._connections:
+            self._connections = self._link.connections
+            self._outbox.everything()
+            self._sweep_ends = now + SWEEP_S
+        if self._sweep_ends is not None and now > self._sweep_ends:
+            self._sweep_ends = None
+            self._link.unsubscribe([topic for topic, _ in self._own_topics()])
+
+    def _move(self, snapshot: Snapshot) -> None:
+        """The ``mqtt`` section changed: leave nothing behind at the old place, begin anew at the new one."""
+        self._farewell(remove=True)
+        self._config = snapshot.config.mqtt
+        self._outbox = Outbox(self._config.topic)
+        self._shown = None
+        self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
+        self._connections = 0
+        self._link.start()
+
+    def _farewell(self, remove: bool) -> None:
+        self._outbox.farewell(remove)
+        end = time.monotonic() + 0.5
+        while self._link.connected and time.monotonic() < end:
+            self._send()
+            if self._link.idle:
+                break
+            self._wake.wait(0.05)
+            self._wake.clear()
+        self._link.close()
+
+    def _new_link(self, protocol: MQTTProtocolVersion) -> Link:
+        topics = [(f"{self._config.topic}/request/+", 1), *self._own_topics()]
+        if self._config.discovery:
+            topics.append((birth(self._config.discovery), 0))
+        return Link(self._config, topics, self._wake.set, self._received, protocol)
+
+    def _own_topics(self) -> list[tuple[str, int]]:
+        base, prefix = self._config.topic, self._config.discovery or "homeassistant"
+        return [*((f"{base}/{room}/#", 0) for room in _ROOMS), (own_documents(prefix, base), 0)]
+
+    # --------------------------------------------------------------------------------------- paho's thread
+
+    def _received(self, message: MQTTMessage) -> None:
+        topic = message.topic
+        if topic.startswith(f"{self._config.topic}/request/"):
+            properties = message.properties
+            request = Request(
+                topic.rpartition("/")[2],
+                bytes(message.payload),
+                message.retain,
+                getattr(properties, "ResponseTopic", ""),
+                getattr(properties, "CorrelationData", None),
+            )
+            self._clerk.take(request)
+        elif self._config.discovery and topic == birth(self._config.discovery):
+            self._newborn = message.payload == b"online"
+            self._wake.set()
+        elif message.retain and message.payload:
+            self._found.append(topic)
+            self._wake.set()
+
+    def _answer(self, request: Request, text: str) -> None:
+        if self._link.connected:
+            topic = answer_topic(self._config.topic, request)
+            self._link.publish(topic, text, retain=False, correlation=request.correlation)
