@@ -160,6 +160,8 @@ class Config:
     state_dir: str | None = None
     declared: Mapping[str, tuple[str, VariableConfig]] = field(default_factory=dict, init=False)
     """Folded name to (name as written, declaration)."""
+    initial: Mapping[str, float] = field(default_factory=dict, init=False)
+    """Folded name to initial value, of those declared variables whose initial value is a number."""
     by_key: Mapping[str, MeterConfig | WallboxConfig] = field(default_factory=dict, init=False)
     """Folded id to meter or wallbox, for names in formulas."""
 

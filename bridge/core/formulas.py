@@ -34,6 +34,8 @@ __all__ = [
     "parse",
 ]
 
+_PLAIN = re.compile(r"\d{1,15}(\.\d{1,15})?")
+
 MAX_WHOLE = 2.0**53
 """Up to here every whole number is a float of its own, so that ``&`` and ``|`` are exact."""
 
@@ -61,6 +63,10 @@ def parse(text: str | float | int) -> Formula:
     """
     if isinstance(text, int | float) and not isinstance(text, bool):
         text = _written(text)
+    if isinstance(text, str) and _PLAIN.fullmatch(text):
+        # The everyday case, on the way from a grid command to the wallboxes: no grammar needed.
+        value = float(text)
+        return Formula(text, value, frozenset(), 1, ast.Constant(value))
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a number or a text, not {type(text).__name__}", 1)
     if len(text) > MAX_LENGTH:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from bridge.core.formulas import Formula
+from bridge.core.formulas import Formula, NoValue, evaluate
 from bridge.core.model import (
     Config,
     Device,
@@ -46,9 +46,14 @@ class Books:
 
     def unreduced(self, formula: Formula) -> float | Unknown:
         """The formula's value with every declared variable at its initial value."""
-        if not formula.names:
-            return self.names.value(formula)
-        return Names(self.config, self.state, current(self.config, State()), self.now).value(formula)
+        initial = self.config.initial
+        if not initial.keys() >= formula.names:
+            return Names(self.config, self.state, current(self.config, State()), self.now).value(formula)
+        # The everyday case: only plain numbers take part.
+        try:
+            return evaluate(formula, initial.__getitem__)
+        except NoValue as error:
+            return Unknown(str(error))
 
     def limit(self, formula: Formula, unit: str) -> Limit | Unknown:
         """What a limit formula allows now, never negative."""

@@ -167,7 +167,6 @@ class Offer:
 
     confirmed_a: float | None = None
     confirmed_at: float | None = None
-    confirmed_revision: int = -1
     pending: tuple[tuple[int, float], ...] = ()
     paused_mono: float = float("-inf")
 
@@ -196,8 +195,8 @@ class Receipt:
     id: int
     cause: SetVariables
     received_at: float
-    limit_w: float | None = None
-    in_force_at: float | None = None
+    limit_w: float
+    in_force_at: float
     stored_at: float | None = None
     error: str = ""
     wallboxes: Mapping[str, ReceiptBox] = field(default_factory=dict)

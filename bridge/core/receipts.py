@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from bridge.core.model import Decision, Device, Now, Offer, Receipt, ReceiptBox, SetVariables, State, Stored
@@ -13,14 +14,14 @@ _SAME_A = 0.05
 """Two currents this close are the same: half the finest step of any wallbox."""
 
 
-def opened(state: State, cause: SetVariables, now: Now) -> State:
-    """The state with a receipt for a set just taken in."""
-    number = state.last_receipt + 1
+def opened(state: State, sets: Sequence[SetVariables], decision: Decision, now: Now) -> Mapping[int, Receipt]:
+    """The receipts after a round that took in ``sets`` and decided on them: this is the limit they made."""
     kept = dict(state.receipts)
-    while len(kept) >= KEPT:
-        del kept[next(iter(kept))]
-    kept[number] = Receipt(number, cause, now.utc)
-    return replace(state, receipts=kept, last_receipt=number)
+    for number, cause in enumerate(sets, state.last_receipt + 1):
+        if len(kept) >= KEPT:
+            del kept[next(iter(kept))]
+        kept[number] = Receipt(number, cause, now.utc, decision.grid.limit_w, now.utc)
+    return kept
 
 
 def stored(state: State, event: Stored, now: Now) -> State:
@@ -34,21 +35,11 @@ def stored(state: State, event: Stored, now: Now) -> State:
     return replace(state, receipts=kept, stored_receipt=through)
 
 
-def in_force(state: State, decision: Decision, now: Now) -> State:
-    """The state after the round in which the newest sets were decided on: this is the limit they made."""
-    kept = dict(state.receipts)
-    number = state.last_receipt
-    while (receipt := kept.get(number)) and receipt.in_force_at is None:
-        kept[number] = replace(receipt, in_force_at=now.utc, limit_w=decision.grid.limit_w)
-        number -= 1
-    return replace(state, receipts=kept)
-
-
-def followed(state: State, decision: Decision) -> State:
-    """The state with its newest receipt brought up to date; what older ones still waited for is superseded."""
+def followed(state: State, decision: Decision) -> Mapping[int, Receipt]:
+    """The receipts with the newest brought up to date; what older ones still waited for is superseded."""
     newest = state.receipts.get(state.last_receipt)
     if newest is None or newest.settled:
-        return state
+        return state.receipts
     kept = dict(state.receipts)
     number = newest.id - 1
     while (older := kept.get(number)) and not older.settled:
@@ -60,7 +51,7 @@ def followed(state: State, decision: Decision) -> State:
     }
     settled = all(box.state == "confirmed" for box in boxes.values())
     kept[newest.id] = replace(newest, wallboxes=boxes, settled=settled)
-    return replace(state, receipts=kept)
+    return kept
 
 
 def _box(known: ReceiptBox | None, wanted_a: float, offer: Offer | None, device: Device | None) -> ReceiptBox:

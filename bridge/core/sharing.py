@@ -11,6 +11,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import NamedTuple
 
 from bridge.core.model import PerLine
 
@@ -97,26 +98,34 @@ def floor_to_step(amperes: float, step_a: float) -> float:
     return round(math.floor(amperes / step_a + 1e-6) * step_a, 6)
 
 
+class Held(NamedTuple):
+    """What a box holds, in amperes per line: ``confirmed_a`` for certain, ``ceiling_a`` at most, because of setpoints
+    that were sent and may have landed."""
+
+    confirmed_a: float
+    ceiling_a: float
+
+
 def release(
-    targets: Mapping[str, float], boxes: Sequence[Wish], ceilings: Mapping[str, float], room: PerLine
+    targets: Mapping[str, float], boxes: Sequence[Wish], held: Mapping[str, Held], room: PerLine
 ) -> Mapping[str, float]:
     """The setpoints that may be sent now on the way to ``targets`` (both in amperes per line; no target: 0.0).
 
-    ``ceilings`` is the most each of the ``boxes`` may still be drawing because of what it was offered before. A
-    target at or below it is sent at once; above it, the box gets what its lines have left beside everyone's ceiling.
+    A target at or below what a box holds for certain is sent at once. Above it, the box gets what its lines have
+    left beside everyone's ceiling, but never less than it holds.
     """
     left = list(room)
     for box in boxes:
         for line in box.lines:
-            left[line - 1] -= ceilings[box.id]
+            left[line - 1] -= held[box.id].ceiling_a
     setpoints: dict[str, float] = {}
     for box in boxes:
-        target, ceiling = targets.get(box.id, 0.0), ceilings[box.id]
-        if target > ceiling + _DUST_A:
-            free = max(0.0, min(left[line - 1] for line in box.lines))
-            raised = min(target, floor_to_step(ceiling + free, box.step_a))
+        target, (confirmed, ceiling) = targets.get(box.id, 0.0), held[box.id]
+        if target > confirmed + _DUST_A:
+            free = min(left[line - 1] for line in box.lines)
+            allowed = max(confirmed, floor_to_step(ceiling + free, box.step_a))
             # Too little to start with: stay paused.
-            target = raised if raised + _DUST_A >= box.min_a else 0.0
+            target = min(target, allowed) if allowed + _DUST_A >= box.min_a else 0.0
             for line in box.lines:
                 left[line - 1] -= max(0.0, target - ceiling)
         setpoints[box.id] = target

@@ -31,7 +31,7 @@ from bridge.core.model import (
     Stored,
     WallboxConfig,
 )
-from bridge.core.sharing import Wish
+from bridge.core.sharing import Held, Wish
 
 WANTS_TO_CHARGE = frozenset("BCD")
 """States of IEC 61851-1 in which a car is connected and may draw current."""
@@ -45,25 +45,30 @@ _NEVER_OFFERED = Offer()
 def first(config: Config, state: State, now: Now) -> Snapshot:
     """The snapshot to start with."""
     decision = decide(config, state, now)
-    return Snapshot(config, offered(state, decision, 1, now), decision, now, 1)
+    return Snapshot(config, replace(state, offers=offered(state, decision, 1, now)), decision, now, 1)
 
 
 def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
     """One round: apply all events, decide once, and write down what was offered."""
     config, state = before.config, before.state
+    sets: list[SetVariables] = []
     for event in events:
         if isinstance(event, Reconfigured):
             config = event.config
-        else:
-            state = apply(config, state, event, now)
+            continue
+        if isinstance(event, SetVariables):
+            sets.append(event)
+        state = apply(config, state, event, now)
     decision = decide(config, state, now)
     revision = before.revision + 1
-    state = offered(state, decision, revision, now)
-    if state.last_receipt > before.state.last_receipt:
-        # A set: the registers come first. Its receipt is written up in the next round, when storage has answered.
-        state = receipts.in_force(state, decision, now)
+    offers = offered(state, decision, revision, now)
+    if sets:
+        # The registers come first: how the boxes follow is written up in the next round, when storage has answered.
+        kept = receipts.opened(state, sets, decision, now)
+        state = replace(state, offers=offers, receipts=kept, last_receipt=state.last_receipt + len(sets))
     else:
-        state = receipts.followed(state, decision)
+        state = replace(state, offers=offers)
+        state = replace(state, receipts=receipts.followed(state, decision))
     return Snapshot(config, state, decision, now, revision)
 
 
@@ -80,8 +85,7 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
     """What we know after an event."""
     match event:
         case SetVariables():
-            known = variables.after(config, state, event, now)
-            return receipts.opened(replace(state, variables=known), event, now)
+            return replace(state, variables=variables.after(config, state, event, now))
         case Read():
             return _read(config, state, event)
         case Link():
@@ -122,7 +126,7 @@ def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setp
     state = books.state
     left = list(room)
     caps: dict[str, Limit] = {}
-    ceilings: dict[str, float] = {}
+    held: dict[str, Held] = {}
     setpoints: dict[str, Setpoint] = {}
     wishes: list[Wish] = []
     booked: list[Wish] = []
@@ -144,10 +148,10 @@ def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setp
             caps[box.id] = cap
         if ceiling > 0 or not why:
             booked.append(wish)
-            ceilings[box.id] = ceiling
+            held[box.id] = Held(offer.confirmed_a or 0.0, ceiling)
     rest = (left[0], left[1], left[2])
     targets = sharing.share(wishes, rest)
-    released = sharing.release(targets, booked, ceilings, rest)
+    released = sharing.release(targets, booked, held, rest)
     shared = f", shared by {len(wishes)} wallboxes" if len(wishes) > 1 else ""
     together = Limit(binding.amount, binding.reason + shared, binding.source)
     for wish in wishes:
@@ -207,8 +211,8 @@ def _alarms(config: Config, state: State, grid: GridDecision) -> Mapping[str, st
     return alarms
 
 
-def offered(state: State, decision: Decision, revision: int, now: Now) -> State:
-    """Write down what was offered: from now on it may be in force, confirmed or not."""
+def offered(state: State, decision: Decision, revision: int, now: Now) -> Mapping[str, Offer]:
+    """What is offered: from now on it may be in force, confirmed or not."""
     offers: dict[str, Offer] | None = None
     for box, setpoint in decision.setpoints.items():
         offer = state.offers.get(box, _NEVER_OFFERED)
@@ -222,5 +226,5 @@ def offered(state: State, decision: Decision, revision: int, now: Now) -> State:
             pending = ((second[0], max(oldest[1], second[1])), *rest)
         paused_mono = now.mono if setpoint.current_a <= 0 < (last or 0.0) else offer.paused_mono
         offers = dict(state.offers) if offers is None else offers
-        offers[box] = replace(offer, pending=pending, paused_mono=paused_mono)
-    return state if offers is None else replace(state, offers=offers)
+        offers[box] = Offer(offer.confirmed_a, offer.confirmed_at, pending, paused_mono)
+    return state.offers if offers is None else offers
