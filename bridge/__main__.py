@@ -10,13 +10,16 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib.resources import as_file, files
 from pathlib import Path
 
 from bridge import __version__, config
-from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, parse
+from bridge.core.formulas import FormulaError, NoValue, evaluate, fold, parse
+from bridge.core.model import Config, GridConfig, Now, State, Variable
+from bridge.core.variables import Names
 from bridge.errors import BridgeError, ConfigError
 
 
@@ -32,6 +35,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:
+        print(error.strerror or error, file=sys.stderr)
     except KeyboardInterrupt:
         pass
     return 1
@@ -239,29 +244,23 @@ def probe(options: argparse.Namespace) -> int:
 
 def try_(options: argparse.Namespace) -> int:
     """Evaluate a formula with the given values."""
-    names: dict[str, Formula] = {}
+    from bridge import app
+
+    given: dict[str, Variable] = {}
     try:
         for pair in options.values:
             name, equals, text = pair.partition("=")
             if not equals:
                 print(f"{pair}: NAME=VALUE is expected", file=sys.stderr)
                 return 2
-            names[fold(name)] = parse(text)
+            given[fold(name)] = Variable(name, parse(text), "given", 0.0)
         formula = parse(options.formula)
-        print(f"{evaluate(formula, _lookup(names)):.12g}")
+        now = Now(time.monotonic(), time.time(), app.local_zone())
+        print(f"{evaluate(formula, Names(Config(GridConfig(formula)), State(), given, now)):.12g}")
     except (FormulaError, NoValue) as error:
         print(error, file=sys.stderr)
         return 1
     return 0
-
-
-def _lookup(names: dict[str, Formula]) -> Callable[[str], float]:
-    def value(name: str) -> float:
-        if name not in names:
-            raise NoValue(f"unknown name {name}")
-        return evaluate(names[name], _lookup({key: text for key, text in names.items() if key != name}))
-
-    return value
 
 
 def simulate(options: argparse.Namespace) -> int:

@@ -64,7 +64,7 @@ def prepare(path: Path) -> Setup:
                     yield leaf, f"{name} has no setpoint: such a box cannot be controlled"
 
     config = configuration.load(path, check)
-    able = (box.able(capability(profiles[box.profile])) for box in config.wallboxes)
+    able = (box.able(known) for box in config.wallboxes if (known := capability(profiles[box.profile])))
     by_id = {device.id: profiles[device.profile] for device in config.devices}
     return Setup(replace(config, wallboxes=tuple(able)), by_id)
 
@@ -92,7 +92,7 @@ class App:
         self._edges: list[Edge] = [modbus, storage, mqtt, http]
 
     def start(self) -> None:
-        """Start every edge, then the hub. Raises :class:`ConfigError` when an address cannot be used."""
+        """Start every edge, then the hub. Raises OSError, naming the address, when one cannot be used."""
         if password := os.environ.pop(PASSWORD_VARIABLE, ""):
             try:
                 self.passwords.ensure(password)

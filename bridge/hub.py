@@ -1,10 +1,15 @@
-"""The one thread that owns the state: take events, decide, replace the snapshot, offer it to every edge."""
+"""The one owner of the state: take events, decide, replace the snapshot, offer it to every edge.
+
+Rounds are made one at a time, by the hub's own thread, or on the spot by whoever asks while no round is being made:
+a grid command then does not wait for a thread to wake up.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
@@ -19,6 +24,10 @@ ROUND_GAP_S = 0.020
 
 TICK_S = 1.0
 """A round at least this often, so that silence (a stale meter) and the time of day are noticed."""
+
+GIVE_WAY_S = 0.00005
+"""The interpreter runs one thread at a time: after something urgent the first edge, which has registers to write, gets
+it before the others are told."""
 
 
 class _Question:
@@ -56,7 +65,13 @@ class Hub:
         self._now = now
         self._fed = fed
         self._edges: Sequence[Edge] = ()
-        self._inbox: SimpleQueue[Event | _Question | None] = SimpleQueue()
+        self._inbox: deque[Event | _Question] = deque()
+        self._bell: SimpleQueue[bool | None] = SimpleQueue()
+        """Rung for the hub's thread: True for something urgent, None to end."""
+        self._turn = threading.Lock()
+        """Held by whoever makes a round, who owns the state meanwhile. Not to be had before start and after stop."""
+        self._turn.acquire()
+        self._last = 0.0
         self._rounds = threading.Condition(threading.Lock())
         self._watchers = 0
         self._thread = threading.Thread(target=self._run, name="hub", daemon=True)
@@ -66,21 +81,31 @@ class Hub:
     def start(self, edges: Sequence[Edge]) -> None:
         """Begin to take events; ``edges`` are offered every snapshot, in this order."""
         self._edges = edges
+        self._turn.release()
         self._thread.start()
 
     def stop(self) -> None:
         """End after the events already posted."""
-        self._inbox.put(None)
+        self._bell.put(None)
         self._thread.join(2.0)
+        self._turn.acquire(timeout=1.0)
 
     def post(self, event: Event) -> None:
         """Tell what happened. Never blocks; callable from any thread."""
-        self._inbox.put(event)
+        self._inbox.append(event)
+        self._bell.put(event.urgent)
 
     def ask(self, event: Event, timeout_s: float = 2.0) -> Snapshot:
         """Tell what happened and wait for the snapshot in which it is in force."""
         question = _Question(event)
-        self._inbox.put(question)
+        self._inbox.append(question)
+        if self._turn.acquire(blocking=False):
+            try:
+                self._round()
+            finally:
+                self._turn.release()
+        else:
+            self._bell.put(True)
         return question.wait(timeout_s)
 
     def until(self, holds: Callable[[Snapshot], bool], timeout_s: float) -> Snapshot | None:
@@ -97,38 +122,38 @@ class Hub:
                 self._watchers -= 1
 
     def _run(self) -> None:
-        last = 0.0
-        while True:
-            batch = self._gather(last)
-            if batch is None:
-                return
-            last = time.monotonic()
-            self._round(batch)
+        going = True
+        while going:
+            going = self._wait()
+            with self._turn:
+                # Somebody may have made the round already that we were woken for.
+                if self._inbox or time.monotonic() - self._last >= TICK_S:
+                    self._round()
 
-    def _gather(self, last: float) -> list[Event | _Question] | None:
-        """Take what is in the inbox: at once when something urgent is there, else after the round gap.
+    def _wait(self) -> bool:
+        """Wait until a round is due: at once when something urgent came, else not before the round gap is over.
 
-        Returns None when the hub shall stop.
+        False when the hub shall end.
         """
-        batch: list[Event | _Question] = []
-        deadline = last + TICK_S
-        while True:
-            wait = deadline - time.monotonic()
+        due = self._last + TICK_S
+        while (wait := due - time.monotonic()) > 0:
             try:
-                item = self._inbox.get(timeout=wait) if wait > 0 else self._inbox.get_nowait()
+                urgent = self._bell.get(timeout=wait)
             except Empty:
-                return batch
-            if item is None:
-                return None
-            batch.append(item)
-            event = item.event if isinstance(item, _Question) else item
-            deadline = time.monotonic() if event.urgent else min(deadline, last + ROUND_GAP_S)
+                return True
+            if urgent is None:
+                return False
+            due = 0.0 if urgent else min(due, self._last + ROUND_GAP_S)
+        return True
 
-    def _round(self, batch: list[Event | _Question]) -> None:
+    def _round(self) -> None:
         """Apply, decide, replace, offer, answer. Commands come before readings, each kind in its order."""
+        batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
         questions = [item for item in batch if isinstance(item, _Question)]
         events = [item.event if isinstance(item, _Question) else item for item in batch]
         events.sort(key=lambda event: not event.urgent)
+        urgent = bool(events) and events[0].urgent
+        self._last = time.monotonic()
         healthy = True
         try:
             snapshot = step.run(self.snapshot, events, self._now())
@@ -144,6 +169,8 @@ class Hub:
                 edge.offer(snapshot)
             except Exception:
                 logger.exception("an edge failed to take a snapshot")
+            if edge is self._edges[0] and urgent:
+                time.sleep(GIVE_WAY_S)
         for question in questions:
             question.answer(snapshot)
         if self._watchers:

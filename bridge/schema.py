@@ -162,7 +162,8 @@ class _Reader:
         if origin is Literal:
             # YAML's yes/no/numbers may stand where a word is expected: compare as it was written.
             if node not in arguments or isinstance(node, bool) != isinstance(arguments[0], bool):
-                raise _Wrong(f"{_shown(node)} is not one of the words", ", ".join(map(str, arguments)))
+                words = (str(word).lower() if isinstance(word, bool) else str(word) for word in arguments)
+                raise _Wrong(f"{_shown(node)} is not one of the words", ", ".join(words))
             return node
         if origin is tuple:
             return self._tuple(arguments, node, path, line)
@@ -200,15 +201,14 @@ class _Reader:
         )
 
     def _union(self, arguments: tuple[Any, ...], node: object, path: str, line: int) -> object:
-        """The first member that fits the node's kind; scalars are tried before mappings give their own mistakes."""
+        """The first member that fits; when only one could, its own words tell what is wrong."""
+        if node is None and types.NoneType in arguments:
+            return None
+        members = [member for member in arguments if member is not types.NoneType]
+        if len(members) == 1:
+            return self._value(members[0], node, path, line)
         allowed = []
-        for member in arguments:
-            structured = dataclasses.is_dataclass(member) and member is not Formula
-            if isinstance(node, Mapping) and structured:
-                return self._value(member, node, path, line)
-            if structured:
-                allowed.append("keys " + ", ".join(_fields(cast(type, member))))
-                continue
+        for member in members:
             trial = _Reader(self.file, self.planned)
             value: object = None
             try:
@@ -219,7 +219,7 @@ class _Reader:
             if not trial.mistakes:
                 self.leaves += trial.leaves
                 return value
-            if isinstance(node, Sequence) and not isinstance(node, str):
+            if isinstance(node, Mapping | Sequence) and not isinstance(node, str):
                 self.mistakes += trial.mistakes
                 return None
         raise _Wrong(f"{_shown(node)} does not fit", " or ".join(dict.fromkeys(filter(None, allowed))))
@@ -227,10 +227,6 @@ class _Reader:
 
 def _scalar(hint: Any, node: object) -> object:
     """A plain value, strictly of its kind: ``"5"`` is no number and ``5`` is no text."""
-    if hint is types.NoneType:
-        if node is not None:
-            raise _Wrong(f"{_shown(node)} does not fit", "")
-        return None
     if hint is Formula:
         return _formula(node)
     if hint is bool and isinstance(node, bool):

@@ -76,9 +76,7 @@ class Device(ABC):
     def image(self, function: int) -> dict[int, int]:
         """All readable words by address."""
         return {
-            first + offset: word
-            for first, words in self.cells(function).items()
-            for offset, word in enumerate(words)
+            first + offset: word for first, words in self.cells(function).items() for offset, word in enumerate(words)
         }
 
     def write(self, function: int, address: int, values: Sequence[int]) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from bridge.core.formulas import FormulaError, parse
 from bridge.core.model import Snapshot, State, Stored, Variable
 from bridge.edge import Mailbox, Post
+from bridge.errors import ConfigError
 
 logger = logging.getLogger(__name__)
 
@@ -44,15 +45,16 @@ class StorageEdge:
         self._mailbox = Mailbox()
         self._thread = threading.Thread(target=self._run, name="storage", daemon=True)
         self._written: Mapping[str, Variable] = {}
-        self._receipt = 0
+        self._offered = 0
 
     def start(self) -> None:
         """Begin to write; :meth:`load` comes first."""
         self._thread.start()
 
     def offer(self, snapshot: Snapshot) -> None:
-        """Take notice of a snapshot; only one with an unstored set is of interest."""
-        if snapshot.state.last_receipt > self._receipt:
+        """Take notice of a snapshot; only one with a new set is of interest."""
+        if snapshot.state.last_receipt > self._offered:
+            self._offered = snapshot.state.last_receipt
             self._mailbox.put(snapshot)
 
     def stop(self) -> None:
@@ -61,10 +63,15 @@ class StorageEdge:
         self._thread.join(1.0)
 
     def load(self) -> State:
-        """What was known before the restart. A file that cannot be read is set aside, never deleted."""
-        self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        """What was known before the restart. A file that is damaged is set aside, never deleted.
+
+        Raises :class:`ConfigError` when the file cannot be used at all (no rights, card full, folder gone).
+        """
         try:
+            self._file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             return self._load()
+        except (sqlite3.OperationalError, OSError) as error:
+            raise ConfigError([f"{self._file} cannot be used: {error}"]) from error
         except sqlite3.DatabaseError as error:
             aside = self._file.with_suffix(f".unreadable-{int(time.time())}")
             logger.error("%s cannot be read (%s): kept as %s, starting without variables", self._file, error, aside)
@@ -80,14 +87,18 @@ class StorageEdge:
                 except FormulaError as error:
                     logger.error("the stored variable %s is left out: %r: %s", name, text, error)
             found = database.execute("SELECT value FROM counters WHERE name = 'receipt'").fetchone()
-        self._written, self._receipt = variables, found[0] if found else 0
-        return State(variables=variables, last_receipt=self._receipt, stored_receipt=self._receipt)
+        self._written, self._offered = variables, found[0] if found else 0
+        return State(variables=variables, last_receipt=self._offered, stored_receipt=self._offered)
 
     def _open(self) -> sqlite3.Connection:
         database = sqlite3.connect(self._file, timeout=1.0, isolation_level=None)
-        database.execute("PRAGMA journal_mode = WAL")
-        database.execute("PRAGMA synchronous = FULL")
-        database.executescript(_SCHEMA)
+        try:
+            database.execute("PRAGMA journal_mode = WAL")
+            database.execute("PRAGMA synchronous = FULL")
+            database.executescript(_SCHEMA)
+        except sqlite3.Error:
+            database.close()
+            raise
         return database
 
     def _run(self) -> None:
@@ -100,10 +111,14 @@ class StorageEdge:
             try:
                 database = database or self._open()
                 self._commit(database, snapshot)
+                if owed:
+                    logger.info("variables are stored again")
                 owed = None
             except (sqlite3.Error, OSError) as error:
                 if owed is None:
                     logger.error("variables could not be stored: %s", error)
+                if database:
+                    database.close()
                 owed, database = snapshot, None
                 self._post(Stored(snapshot.state.last_receipt, str(error)))
             if self._mailbox.closed and owed:
@@ -130,5 +145,5 @@ class StorageEdge:
             if database.in_transaction:
                 database.execute("ROLLBACK")
             raise
-        self._written, self._receipt = variables, receipt
+        self._written = variables
         self._post(Stored(receipt))

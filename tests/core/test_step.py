@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core import step
@@ -495,7 +495,6 @@ events = st.one_of(
 )
 
 
-@settings(max_examples=300)
 @given(st.lists(events, max_size=60), st.booleans())
 def test_what_is_offered_never_exceeds_the_limit_at_any_moment(history: list[object], metered: bool) -> None:
     """Setpoints are sent late, arrive later, are confirmed later still, or miss their box. The sum of what the boxes
@@ -549,7 +548,6 @@ def _sums(config: Config, holds: dict[str, float]) -> list[float]:
     return [sum(holds[box.id] for box in config.wallboxes if line in box.lines) for line in (1, 2, 3)]
 
 
-@settings(max_examples=200)
 @given(
     st.dictionaries(
         st.sampled_from(["A", "B", "C", "AVAIL"]), st.text(max_size=30) | st.floats() | st.integers(), max_size=4

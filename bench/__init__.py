@@ -1,0 +1,1 @@
+"""What the bridge costs and how quick it is, measured on the machine at hand: ``python -m bench``."""

@@ -1,0 +1,149 @@
+"""The commands of ``/cnf``: each a pure function from a request to an event or an answer.
+
+To add a command, write such a function and name it in :data:`COMMANDS`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import NoReturn
+from urllib.parse import unquote_plus
+
+from bridge.core import variables
+from bridge.core.model import SetVariables, Snapshot
+from bridge.http.access import Refusal
+from bridge.http.api import variables_of
+
+MAX_CONFIRM_S = 30.0
+MAX_FIELDS = 20
+
+Answer = Mapping[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A request to ``/cnf``: the query, the body as it came, who asks, and what was known at that moment."""
+
+    query: Mapping[str, str]
+    body: bytes
+    source: str
+    snapshot: Snapshot
+
+    def flag(self, name: str) -> bool:
+        """A switch in the query: ``1`` is on, ``0`` or left out is off."""
+        value = self.query.get(name, "0")
+        if value not in ("0", "1"):
+            raise Refusal(400, f"{name} is 0 or 1, not {value[:80]!r}")
+        return value == "1"
+
+    def confirm_s(self) -> float | None:
+        """How many seconds the caller wants to wait for the wallboxes; None: not at all."""
+        text = self.query.get("confirm")
+        if text is None:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0.0 < seconds <= MAX_CONFIRM_S:
+            raise Refusal(400, f"confirm is a number of seconds above 0, at most {MAX_CONFIRM_S:g}")
+        return seconds
+
+
+def query_of(text: str) -> Mapping[str, str]:
+    """The fields of a query string. A field given twice is refused: half of the caller's wish would get lost."""
+    query: dict[str, str] = {}
+    try:
+        for field in filter(None, text.split("&", MAX_FIELDS)):
+            name, _, value = field.partition("=")
+            name = unquote_plus(name, errors="strict")
+            if name in query:
+                raise Refusal(400, f"{name[:80]} is given twice; to set many variables, POST a JSON body")
+            query[name] = unquote_plus(value, errors="strict")
+    except UnicodeDecodeError:
+        raise Refusal(400, "the query is not UTF-8") from None
+    return query
+
+
+def run(call: Call) -> SetVariables | Answer:
+    """Carry out ``cmd``; raises :class:`Refusal`."""
+    name = call.query.get("cmd", "")
+    command = COMMANDS.get(name)
+    if command is None:
+        raise Refusal(404, f"unknown command {name[:80]!r}; there are {', '.join(COMMANDS)}")
+    return command(call)
+
+
+def set_cm_vars(call: Call) -> SetVariables:
+    """Set one variable (``name``, ``val`` in the query) or many (the body), with ``clear=1`` after removing the others.
+
+    ``tmp=1`` (do not save) is understood and saved all the same: a limit must survive a restart.
+    """
+    call.flag("tmp")
+    pairs = _in_body(call) if call.body.strip() else _in_query(call.query)
+    try:
+        return variables.accept(call.snapshot.config, pairs, call.flag("clear"), call.source, call.snapshot.state)
+    except variables.Refused as error:
+        raise Refusal(403 if error.forbidden else 400, str(error)) from error
+
+
+def get_cm_vars(call: Call) -> Answer:
+    """All variables: what they were set to and what they are now. ``val`` and ``value`` are the same."""
+    return {"vars": [{key: one[key] for key in _SHOWN if key in one} for one in variables_of(call.snapshot)]}
+
+
+_SHOWN = ("name", "expr", "val", "value", "error")
+
+COMMANDS: Mapping[str, Callable[[Call], SetVariables | Answer]] = {
+    "set_cm_vars": set_cm_vars,
+    "get_cm_vars": get_cm_vars,
+}
+
+
+def _in_query(query: Mapping[str, str]) -> list[tuple[str, float | str]]:
+    for field in ("name", "val"):
+        if not query.get(field, "").strip():
+            raise Refusal(400, f"{field} is missing; give name and val in the query, or POST a JSON body")
+    return [(query["name"].strip(), query["val"])]
+
+
+def _in_body(call: Call) -> list[tuple[str, float | str]]:
+    """The pairs of ``{"vars": [{"name": …, "expr": …}, …]}``. The content type is not looked at: ``curl -d`` lies."""
+    if "name" in call.query or "val" in call.query:
+        raise Refusal(400, "name and val in the query and a body: give one or the other")
+    document = read_json(call.body)
+    entries = document.get("vars") if isinstance(document, dict) else None
+    if not isinstance(entries, list):
+        raise Refusal(400, 'vars is missing: the body is {"vars": [{"name": "AVAIL", "expr": 70}]}')
+    return [_pair(entry, f"vars[{index}]") for index, entry in enumerate(entries)]
+
+
+def _pair(entry: object, place: str) -> tuple[str, float | str]:
+    if not isinstance(entry, dict):
+        raise Refusal(400, f"{place} is not an object with name and expr")
+    name, expression = entry.get("name"), entry.get("expr")
+    if not isinstance(name, str) or not name.strip():
+        raise Refusal(400, f"{place}.name is missing or not a text")
+    if isinstance(expression, bool) or not isinstance(expression, int | float | str):
+        raise Refusal(400, f"{place}.expr is missing or neither a number nor a formula")
+    return name.strip(), expression
+
+
+def read_json(body: bytes) -> object:
+    """A JSON document; a mistake is refused with line and column. ``NaN`` and ``Infinity`` are mistakes, too."""
+    try:
+        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
+    except json.JSONDecodeError as error:
+        raise Refusal(400, f"not JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
+    except UnicodeDecodeError as error:
+        raise Refusal(400, f"not JSON: byte {error.start + 1} is not UTF-8") from None
+    except RecursionError:
+        raise Refusal(400, "not JSON that makes sense: nested too deeply") from None
+    except ValueError:
+        raise Refusal(400, "not JSON that makes sense: a number has too many digits") from None
+
+
+def _no_number(word: str) -> NoReturn:
+    raise Refusal(400, f"{word} is not a number")

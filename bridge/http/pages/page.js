@@ -1,0 +1,172 @@
+// The home page: one live stream of snapshots in, one form out. All text is set as text, never as markup.
+
+const SILENCE_MS = 5000; // a round is made every second; this long without one means the stream is dead
+const CAR = {
+  A: ["No car", ""], B: ["Car connected", ""], C: ["Charging", "good"],
+  D: ["Charging, ventilated", "good"], E: ["Error", "bad"], F: ["Not available", "bad"],
+};
+const GRID = {
+  init: ["Starting", ""], unlimited: ["Not limited", "good"], limited: ["Limited", "warn"], failsafe: ["Fail-safe", "bad"],
+};
+
+const byId = (id) => document.getElementById(id);
+const known = (value) => value !== undefined && value !== null;
+const round = (value, digits) => value.toLocaleString("en", { maximumFractionDigits: digits });
+const amperes = (a) => (known(a) ? `${round(a, 1)} A` : "–");
+const watts = (w) => (!known(w) ? "–" : Math.abs(w) >= 1000 ? `${round(w / 1000, 2)} kW` : `${round(w, 0)} W`);
+const wattHours = (wh) => (known(wh) ? `${round(wh / 1000, 1)} kWh` : "–");
+const clock = (iso) => (iso ? new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }) : "–");
+const perLine = (values, name, unit, digits) => {
+  const lines = [1, 2, 3].map((line) => values[name.replace("#", line)]);
+  return lines.some(known) ? `${lines.map((v) => (known(v) ? round(v, digits) : "–")).join(" · ")} ${unit}` : "–";
+};
+
+/** Put texts (or [text, tone]) into the fields of an element; what has not changed is left alone. */
+function fill(root, texts) {
+  for (const [name, given] of Object.entries(texts)) {
+    const field = root.querySelector(`[data-f="${name}"]`);
+    const [text, tone] = Array.isArray(given) ? given : [given, undefined];
+    if (field.textContent !== String(text)) field.textContent = text;
+    if (tone !== undefined && field.dataset.tone !== tone) field.dataset.tone = tone;
+  }
+}
+
+/** One element per record, made from a template, in the order of the records. */
+function list(holder, template, records, key, texts) {
+  const old = new Map([...holder.children].map((child) => [child.dataset.key, child]));
+  const now = records.map((record) => {
+    const element = old.get(record[key]) ?? byId(template).content.firstElementChild.cloneNode(true);
+    element.dataset.key = record[key];
+    element.classList.toggle("offline", Boolean(record.stale));
+    fill(element, texts(record));
+    return element;
+  });
+  if (now.length !== holder.children.length || now.some((child, i) => child !== holder.children[i])) {
+    holder.replaceChildren(...now);
+  }
+}
+
+function trouble(device) {
+  if (!device.online) return `Offline: ${device.reason || "no answer"}`;
+  return device.stale ? `Stale: last read ${round(device.age_s ?? 0, 0)} s ago` : "";
+}
+
+function showGrid(grid) {
+  const share = known(grid.power_w) && grid.limit_w > 0 ? grid.power_w / grid.limit_w : grid.power_w > 0 ? 1 : 0;
+  fill(byId("grid"), {
+    limit: watts(grid.limit_w),
+    state: GRID[grid.state] ?? [grid.state, ""],
+    reason: grid.reason,
+    source: grid.source ? `source: ${grid.source}` : "",
+    power: known(grid.power_w)
+      ? `Now ${watts(Math.abs(grid.power_w))} ${grid.power_w < 0 ? "fed into the grid" : "from the grid"}`
+      : "No current reading of a grid meter",
+  });
+  const bar = byId("grid").querySelector(".bar");
+  bar.dataset.tone = share > 1 || (grid.limit_w <= 0 && grid.power_w > 0) ? "bad" : "";
+  bar.firstElementChild.style.width = `${Math.min(Math.max(share, 0), 1) * 100}%`;
+}
+
+const wallbox = (box) => ({
+  name: box.name,
+  id: box.name === box.id ? "" : box.id,
+  trouble: trouble(box),
+  power: watts(box.values.power_w),
+  state: box.online ? (CAR[box.values.state] ?? ["State unknown", ""]) : ["Offline", "bad"],
+  setpoint: box.setpoint_a === 0 ? "0 A (paused)" : amperes(box.setpoint_a),
+  confirmed: amperes(box.confirmed_a),
+  limit: amperes(box.limit_a),
+  currents: perLine(box.values, "current_l#_a", "A", 1),
+  session: wattHours(box.values.session_wh),
+  reason: box.setpoint_reason,
+});
+
+const meter = (one) => ({
+  name: one.name,
+  role: one.role,
+  trouble: trouble(one),
+  power: watts(one.values.power_w),
+  currents: perLine(one.values, "current_l#_a", "A", 1),
+  voltages: perLine(one.values, "voltage_l#_v", "V", 0),
+  import: wattHours(one.values.import_wh),
+  export: wattHours(one.values.export_wh),
+});
+
+const variable = (one) => ({
+  name: one.name,
+  value: known(one.value) ? [`${one.value}${one.note ? ` (${one.note})` : ""}`, ""] : [one.error, "bad"],
+  expr: String(one.expr),
+  source: one.source,
+  set: clock(one.set_at),
+});
+
+function show(snapshot) {
+  const title = snapshot.site || "SMGW Bridge";
+  if (byId("site").textContent !== title) byId("site").textContent = title;
+  byId("at").textContent = clock(snapshot.at);
+  byId("at").dateTime = snapshot.at;
+  showGrid(snapshot.grid);
+  list(byId("wallboxes"), "wallbox", snapshot.wallboxes, "id", wallbox);
+  list(byId("meters"), "meter", snapshot.meters, "id", meter);
+  list(byId("variables"), "variable", snapshot.variables, "name", variable);
+  byId("no-wallboxes").hidden = snapshot.wallboxes.length > 0;
+  byId("no-meters").hidden = snapshot.meters.length > 0;
+  const alarms = Object.values(snapshot.alarms);
+  if (byId("alarms").innerText !== alarms.join("\n")) {
+    byId("alarms").replaceChildren(...alarms.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+  }
+  byId("alarms").hidden = alarms.length === 0;
+  if (byId("names").children.length !== snapshot.variables.length) {
+    byId("names").replaceChildren(...snapshot.variables.map((one) => new Option(one.name)));
+  }
+}
+
+// ---- the live stream
+
+let silence;
+
+function lost() {
+  const since = byId("at").dateTime ? ` What you see is from ${byId("at").textContent}.` : "";
+  byId("lost").textContent = `Connection to the bridge lost; trying again.${since}`;
+  byId("lost").hidden = false;
+}
+
+function listen() {
+  const stream = new EventSource("/api/v1/events");
+  stream.onmessage = (event) => {
+    clearTimeout(silence);
+    silence = setTimeout(lost, SILENCE_MS);
+    byId("lost").hidden = true;
+    show(JSON.parse(event.data));
+  };
+  stream.onerror = () => {
+    lost();
+    // The browser tries again by itself unless it was refused.
+    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, SILENCE_MS);
+  };
+}
+
+// ---- the form
+
+byId("set").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = event.target;
+  const text = form.expr.value.trim();
+  const expr = text !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
+  const told = byId("told");
+  try {
+    const answer = await fetch("/cnf?cmd=set_cm_vars", {
+      method: "POST",
+      body: JSON.stringify({ vars: [{ name: form.name.value.trim(), expr }] }),
+    });
+    const said = await answer.json();
+    told.textContent = answer.ok ? `Set, in force and stored (receipt ${answer.headers.get("X-Receipt")}).` : said;
+    told.dataset.tone = answer.ok ? "good" : "bad";
+    if (answer.ok) form.expr.value = "";
+  } catch (error) {
+    told.textContent = `Not set: ${error.message}`;
+    told.dataset.tone = "bad";
+  }
+});
+
+listen();

@@ -1,0 +1,215 @@
+"""One meter or wallbox at work: met, armed, polled, kept alive, and met again after it was lost."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+import re
+import time
+from collections.abc import Iterator
+
+from bridge.core.formulas import NoValue
+from bridge.core.model import DeviceConfig, MeterConfig, Read, WallboxConfig
+from bridge.core.model import Link as LinkEvent
+from bridge.edge import Post
+from bridge.errors import LinkDown, LinkError, LinkTimeout
+from bridge.modbus.duty import Duty
+from bridge.modbus.link import Link
+from bridge.modbus.plan import Block
+from bridge.modbus.profile import Connection, Keepalive, Poll, Profile
+from bridge.modbus.readings import amount, published
+from bridge.modbus.registers import Registers
+
+logger = logging.getLogger(__name__)
+
+SLOW_EVERY = 10
+"""``poll: slow`` points are read at every so manieth poll."""
+
+AGAIN_S = 5.0
+"""A device that answers but refuses everything is tried again after so long."""
+
+
+CONFUSED_S = 0.3
+"""One whose answers make no sense, after so long."""
+
+GRACE_S = 0.3
+"""A connection that is back this soon was never lost, as far as others are concerned."""
+
+
+class Device:
+    """One device and all its tasks, on the edge's event loop.
+
+    ``phase`` (0 to 1) is its place within the poll period, so that the polls of many devices do not come at once.
+    """
+
+    def __init__(self, config: DeviceConfig, profile: Profile, link: Link, phase: float, post: Post) -> None:
+        self.config, self.profile, self.link = config, profile, link
+        self.lateness_s = 0.0
+        self.polls = 0
+        self.unit = profile.connection.unit if config.unit is None else config.unit
+        role = config.role if isinstance(config, MeterConfig) else ""
+        self.registers = Registers(config.id, profile, self.unit, link, role)
+        self.duty: Duty | None = None
+        if isinstance(config, WallboxConfig) and profile.setpoint:
+            self.duty = Duty(config.id, profile, self.registers, len(config.lines), post, self._trouble)
+        self._post = post
+        self._offset_s = phase * config.poll_s
+        self._loop = asyncio.get_running_loop()
+        self._broken = asyncio.Event()
+        self._reported: tuple[bool, str] | None = None
+        self._met = False
+        self._misses = 0
+
+    @property
+    def manners(self) -> Connection:
+        """How the device wants to be talked to."""
+        return self.profile.connection
+
+    def lost(self, reason: str) -> None:
+        """The connection is gone, or could not be made."""
+        if self._reported is not None and not self._reported[0]:
+            self._report(False, reason)
+        self._trouble()
+
+    def _trouble(self) -> None:
+        """Whatever the device was taken to hold, it may not any more: meet it anew."""
+        self._broken.set()
+
+    async def run(self) -> None:
+        """Work until cancelled."""
+        while True:
+            await self._connected()
+            await asyncio.sleep(self.link.silent_for(self.unit))
+            self._broken.clear()
+            try:
+                await self._session()
+            except LinkDown:
+                pass  # it may be back in a moment: many a device closes a connection it finds idle
+            except LinkTimeout as error:
+                # One lost answer is no outage; serial lines behind gateways lose some every hour.
+                self._misses += 1
+                if self._misses > 1:
+                    self._report(False, str(error))
+            except LinkError as error:
+                self._report(False, str(error))
+                await asyncio.sleep(CONFUSED_S)
+            finally:
+                if self.duty:
+                    self.duty.down()
+
+    async def _connected(self) -> None:
+        try:
+            async with asyncio.timeout(GRACE_S):
+                await self.link.connected()
+        except TimeoutError:
+            self._report(False, self.link.reason or "not connected")
+            await self.link.connected()
+
+    async def _session(self) -> None:
+        """From meeting the device until it is lost."""
+        await self.registers.prepare()
+        if self.duty and self._met:
+            # First things first: a box that has rebooted charges with whatever it likes until it is told.
+            await self.duty.up(first=False)
+        if not await self._read("fast"):
+            self._report(False, "the device refuses every register: is the profile right, and the unit?")
+            await asyncio.sleep(AGAIN_S)
+            return
+        if self.duty and not self._met:
+            await self.duty.up(first=True)
+        self._met = True
+        await self._read("slow", "once")
+        self._identify()
+        await self.registers.settle(self.profile.init)
+        if self.profile.failsafe:
+            await self.registers.settle(self.profile.failsafe.writes)
+        beat = self._loop.create_task(self._beat(self.profile.keepalive)) if self.profile.keepalive else None
+        try:
+            await self._poll()
+        finally:
+            if beat:
+                beat.cancel()
+
+    # ----------------------------------------------------------------------------------------------- reading
+
+    async def _read(self, *polls: Poll) -> bool:
+        """Read and tell what was read; whether anything was. A wallbox is met before anybody else is polled."""
+        answered = False
+        for poll in polls:
+            answered |= await self.registers.sweep(poll, self._came, urgent=self.duty is not None and not self._met)
+        if answered:
+            self._misses = 0
+            self._report(True, "")
+            self._post(Read(self.config.id, published(self.registers.known), time.monotonic()))
+        return answered
+
+    def _came(self, block: Block) -> None:
+        if self.duty:
+            self.duty.came(block)
+
+    async def _poll(self) -> None:
+        """Poll on a fixed grid until something breaks; a poll that comes too late is left out, not caught up."""
+        period = self.config.poll_s
+        count = 0
+        while True:
+            now = self._loop.time()
+            due = math.ceil((now - self._offset_s) / period) * period + self._offset_s
+            if await self._breaks_within(due - now):
+                return
+            self.lateness_s = self._loop.time() - due
+            self.polls += 1
+            count += 1
+            await self._read(*(("fast", "slow") if count % SLOW_EVERY == 0 else ("fast",)))
+
+    async def _breaks_within(self, seconds: float) -> bool:
+        try:
+            async with asyncio.timeout(seconds):
+                await self._broken.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def _beat(self, rule: Keepalive) -> None:
+        """The sign of life, on its own and before all polls: a long sweep must not delay it."""
+        try:
+            while True:
+                if rule.read:
+                    await self.registers.fetch([rule.read])
+                else:
+                    await self.registers.settle(rule.writes, spare=False)
+                await asyncio.sleep(self._beat_s(rule))
+        except LinkError:
+            self._trouble()
+
+    def _beat_s(self, rule: Keepalive) -> float:
+        try:
+            every_s = amount(rule.every_s, self.registers.known)
+        except NoValue:
+            every_s = 0.0
+        if every_s > 0:
+            return every_s
+        return self.profile.failsafe.timeout_s / 4 if self.profile.failsafe else AGAIN_S
+
+    # ---------------------------------------------------------------------------------------------- reporting
+
+    def _identify(self) -> None:
+        for name, text in mismatches(self.profile, self.registers):
+            logger.warning("%s: %s: %s", self.config.id, name, text)
+
+    def _report(self, online: bool, reason: str) -> None:
+        """Tell the core about the link, once per change."""
+        if self._reported != (online, reason):
+            if self._reported is None or self._reported[0] != online:
+                logger.info("%s: %s", self.config.id, "online" if online else f"offline: {reason}")
+            self._reported = (online, reason)
+            self._post(LinkEvent(self.config.id, online, reason))
+
+
+def mismatches(profile: Profile, registers: Registers) -> Iterator[tuple[str, str]]:
+    """The points that identify the model and do not read as they should, each with what to say about it."""
+    for name, pattern in profile.identify.items():
+        value = registers.known.get(name)
+        text = f"{value:.15g}" if isinstance(value, float) else str(value)
+        if value is not None and not re.fullmatch(pattern, text):
+            yield name, f"{text} is not what a {profile.id} says ({pattern})"

@@ -1,0 +1,52 @@
+"""What ``smgw-bridge profiles`` shows: the list of profiles, and what a profile would ask of a device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from bridge.errors import ConfigError
+from bridge.modbus.cells import cells
+from bridge.modbus.load import available, read
+from bridge.modbus.plan import plan
+from bridge.modbus.profile import Poll, Profile, capability
+
+
+def listing(folders: Iterable[str | Path] = ()) -> Iterator[str]:
+    """One line for each profile; a broken one says so instead of hiding the others."""
+    for name, path in sorted(available(folders).items()):
+        try:
+            profile = read(path)
+        except ConfigError as error:
+            yield f"{name:<24} has mistakes: {error.mistakes[0]}"
+        else:
+            yield f"{name:<24} {profile.kind:<9} {profile.vendor} {profile.model}"
+
+
+def report(path: Path) -> Iterator[str]:
+    """What a profile comes to: its read plan and its control. Raises :class:`ConfigError` with every mistake."""
+    profile = read(path)
+    yield f"{profile.id}: {profile.vendor} {profile.model}, {profile.kind}"
+    at = profile.connection
+    yield f"port {at.port}, unit {at.unit}, {at.framing}, gaps of {at.gap_ms} ms, {at.write_gap_ms} ms between writes"
+    yield from _reads(profile)
+    able = capability(profile)
+    if able and profile.setpoint:
+        points = ", ".join(profile.setpoint.points)
+        yield f"setpoint: {able.min_a:g} to {able.max_a:g} A in steps of {able.step_a:g} A, written to {points}"
+    if profile.failsafe:
+        yield f"failsafe: {profile.failsafe.current_a:g} A after {profile.failsafe.timeout_s:g} s of silence"
+
+
+def _reads(profile: Profile) -> Iterator[str]:
+    known = cells(profile, profile.connection.unit)
+    polls: dict[Poll, str] = {"fast": "every poll", "slow": "every tenth poll", "once": "after connecting"}
+    for poll, when in polls.items():
+        wanted = (cell for cell in known.values() if cell.poll == poll)
+        for block in plan(wanted, profile.connection.max_block, profile.connection.allow_gaps):
+            last = block.address + block.width - 1
+            names = ", ".join(cell.name for cell in block.cells)
+            yield f"{when}: function {block.function}, unit {block.unit}, {block.address} to {last}: {names}"
+    hidden = [name for name, point in profile.points.items() if point.sunspec]
+    if hidden:
+        yield f"found by SunSpec: {', '.join(hidden)}"

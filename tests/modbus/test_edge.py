@@ -1,0 +1,193 @@
+"""The edge as a whole: what it follows, what it keeps alive, what it counts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from bridge.errors import LinkError
+from bridge.modbus.probe import probe
+from tests.modbus.house import BOX, METER, House, box, configuration, meter, profile, snapshot
+from tests.modbus.rogue import Asked, Rogue
+from tests.modbus.test_sunspec import device
+
+ARMED = (
+    BOX
+    + """
+init: [{point: mode, value: 5}, {point: secret, value: 9}]
+failsafe:
+  current_a: 6
+  timeout_s: 10
+  writes: [{point: fallback, value: 6}, {point: timeout_s, value: 10}, {point: life, value: 1, when: life != 2}]
+keepalive: {every_s: timeout_s / 100, writes: [{point: life, value: 1, when: life != 2}]}
+"""
+).replace(
+    "\npoints:",
+    """
+points:
+  mode: {address: 300, poll: once}
+  secret: {address: 301, read: never}
+  fallback: {address: 302, scale: 0.1, poll: once}
+  timeout_s: {address: 303, poll: once}
+  life: {address: 304, poll: once}""",
+)
+
+
+@pytest.fixture
+def rogue() -> Iterator[Rogue]:
+    server = Rogue()
+    server.registers[1].update({100: 3, 200: 160})
+    yield server
+    server.close()
+
+
+def written(rogue: Rogue, address: int) -> list[Asked]:
+    return [asked for asked in rogue.writes() if asked.address == address]
+
+
+def test_a_box_is_armed_and_kept_alive(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address, poll_s=60.0), ARMED)]) as house:
+        assert house.online("E1")
+        assert rogue.until(lambda: len(written(rogue, 304)) >= 4)
+        assert [(a.address, a.words[0]) for a in rogue.writes()[:5]] == [
+            (300, 5),
+            (301, 9),
+            (302, 60),
+            (303, 10),
+            (304, 1),
+        ]
+        beats = [asked.at for asked in written(rogue, 304)]
+        assert 0.05 < beats[-1] - beats[-2] < 0.3
+
+
+def test_flash_is_spared(rogue: Rogue) -> None:
+    """Registers that hold the value already are not written, however often the connection is lost."""
+    rogue.registers[1].update({300: 5, 302: 60, 303: 10, 304: 2})
+    with House([(box("E1", rogue.address, poll_s=0.03), ARMED)]) as house:
+        for times in (1, 2, 3):
+            assert rogue.until(lambda n=times: len(written(rogue, 301)) == n)  # type: ignore[misc]
+            rogue.hang_up()
+        assert house.online("E1")
+        assert {asked.address for asked in rogue.writes()} == {301}
+
+
+def test_a_read_can_be_the_sign_of_life(rogue: Rogue) -> None:
+    text = BOX + "keepalive: {every_s: 0.05, read: state}\n"
+    with House([(box("E1", rogue.address, poll_s=60.0), text)]) as house:
+        assert house.online("E1")
+        met = len(rogue.asked)
+        assert rogue.until(lambda: len(rogue.asked) > met + 5, 2.0)
+        assert {(asked.address, asked.count) for asked in rogue.asked[-3:]} == {(100, 1)}
+
+
+def test_poll_classes(rogue: Rogue) -> None:
+    text = METER.replace("scale: 0.1}", "scale: 0.1, poll: slow}\n  serial: {address: 50, type: u32, poll: once}")
+    with House([(meter("M1", rogue.address, poll_s=0.03), text)]) as house:
+        assert house.until(lambda: len(house.reads("M1")) > 14)
+    asked = [a.address for a in rogue.asked]
+    assert asked.count(50) == 1
+    assert asked.count(12) == 2
+    assert asked.count(10) >= 13
+
+
+def test_devices_come_change_and_go(rogue: Rogue) -> None:
+    other = Rogue()
+    other.registers[1].update({100: 2, 200: 320})
+    with House([(box("E1", rogue.address), BOX), (meter("M1", rogue.address, 2), METER)]) as house:
+        assert house.online("E1")
+        assert house.online("M1")
+        house.offer(E1=10.0)
+        assert house.holds("E1", 10.0)
+        house.profiles["E2"] = profile(BOX)
+        house.config = configuration([replace(box("E1", rogue.address), priority=7), box("E2", other.address)])
+        house.offer(E1=10.0, E2=8.0)
+        assert house.holds("E2", 8.0)
+        assert rogue.accepted == 1, "a change that does not concern the connection does not interrupt it"
+        polled = len(house.reads("M1"))
+        seen = len(house.reads("E1"))
+        assert house.until(lambda: len(house.reads("E1")) > seen + 3)
+        assert len(house.reads("M1")) <= polled + 1
+
+        house.config = configuration([box("E1", other.address)])
+        house.offer(E1=6.0)
+        assert house.holds("E1", 6.0)
+        assert other.registers[1][200] == 60
+    other.close()
+
+
+def test_offering_is_quick_and_wakes_nobody_without_need(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address), BOX)]) as house:
+        assert house.online("E1")
+        same = snapshot(house.config, {"E1": 10.0}, 1)
+        house.edge.offer(same)
+        began = time.perf_counter()
+        for _ in range(1000):
+            house.edge.offer(same)
+        assert (time.perf_counter() - began) / 1000 < 0.0005
+
+
+def test_metrics_count_writes_by_register(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address), BOX)]) as house:
+        assert house.online("E1")
+        house.offer(E1=10.0)
+        assert house.holds("E1", 10.0)
+        found = {(name, *labels.values()): value for name, labels, value in house.edge.metrics()}
+        assert found["modbus_writes_total", "E1", "set_current"] == 1
+        assert found["modbus_connects_total", rogue.address] == 1
+        assert found["modbus_timeouts_total", rogue.address] == 0
+
+
+def test_sunspec_models_that_move_are_found_again(rogue: Rogue) -> None:
+    """As when an inverter is switched from integer to float models while we are connected."""
+    text = """
+vendor: Test
+model: SunSpec
+kind: meter
+connection: {allow_gaps: true}
+points:
+  power_w: {sunspec: {model: [203, 213], point: W}}
+"""
+    here = rogue.registers[1]
+    here.update(device(40000, (1, 66), (203, 105)))
+    here.update({40070 + 18: 123, 40070 + 22: 1})
+    with House([(meter("M1", rogue.address, poll_s=0.03), text)]) as house:
+        assert house.online("M1")
+        assert house.reads("M1")[-1].values == {"power_w": 1230.0}
+        here.clear()
+        here.update(device(40000, (1, 66), (213, 124)))
+        here.update({40070 + 28: 0x4366, 40070 + 29: 0})
+        assert house.until(lambda: house.reads("M1")[-1].values == {"power_w": 230.0})
+
+
+def test_a_wrong_model_is_told_once(rogue: Rogue, caplog: pytest.LogCaptureFixture) -> None:
+    text = BOX + 'identify: {state: "B"}\n'
+    with House([(box("E1", rogue.address), text)]) as house:
+        assert house.online("E1")
+        assert house.until(lambda: len(house.reads("E1")) > 4)
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == ["E1: state: C is not what a  says (B)"]
+
+
+def test_probe_tells_what_is_hard_to_believe(rogue: Rogue) -> None:
+    rogue.registers[1].update({10: 0, 11: 500, 12: 40000})
+    rows = {row.quantity: row for row in probe(rogue.address, profile(METER), 1)}
+    assert (rows["power_w"].value, rows["power_w"].unit, rows["power_w"].raw, rows["power_w"].note) == (
+        500.0,
+        "W",
+        (0, 500),
+        "",
+    )
+    assert "hard to believe" in rows["voltage_l1_v"].note
+    assert "power_w" in str(rows["power_w"])
+
+
+def test_probe_of_nobody_is_an_error(rogue: Rogue) -> None:
+    rogue.silent = {1}
+    quick = profile(METER + "connection: {timeout_ms: 100}\n")
+    with pytest.raises(LinkError, match="unit 1 does not answer"):
+        probe(rogue.address, quick, 1)
+    rogue.close()
+    with pytest.raises(LinkError, match="connecting failed"):
+        probe(rogue.address, quick, 1)

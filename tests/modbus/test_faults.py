@@ -1,0 +1,233 @@
+"""What a device can do to us, and that the edge is over it soon."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from bridge.core.model import Link
+from tests.modbus.house import BOX, METER, House, box, meter
+from tests.modbus.rogue import Asked, Rogue
+
+QUICK = BOX + "connection: {timeout_ms: 100}\n"
+
+
+@pytest.fixture
+def rogue() -> Iterator[Rogue]:
+    server = Rogue()
+    server.registers[1].update({100: 3, 200: 160})
+    yield server
+    server.close()
+
+
+Deed = Callable[[Rogue, bytes], bytes | None]
+"""What is sent instead of the right frame."""
+
+
+def once(rogue: Rogue, deed: Deed) -> None:
+    """Do it to the next request only."""
+    done: list[bool] = []
+
+    def manners(asked: Asked, frame: bytes) -> bytes | None:
+        if done:
+            return frame
+        done.append(True)
+        return deed(rogue, frame)
+
+    rogue.manners = manners
+
+
+def hang_up(rogue: Rogue, frame: bytes) -> bytes:
+    raise ConnectionAbortedError
+
+
+def late(rogue: Rogue, frame: bytes) -> bytes:
+    time.sleep(0.15)
+    return frame
+
+
+DEEDS: dict[str, Deed] = {
+    "silent": lambda rogue, frame: None,
+    "late": late,
+    "hang up": hang_up,
+    "wrong number": lambda rogue, frame: struct.pack(">H", 0xDEAD) + frame[2:],
+    "the answer before": lambda rogue, frame: rogue.previous,
+    "the answer before, then this": lambda rogue, frame: rogue.previous + frame,
+    "wrong function": lambda rogue, frame: frame[:7] + bytes([frame[7] ^ 1]) + frame[8:],
+    "too few words": lambda rogue, frame: frame[:4] + struct.pack(">HBBB", 3, 1, 3, 0),
+    "no modbus": lambda rogue, frame: b"HTTP/1.1 400 Bad Request\r\n\r\n",
+    "half an answer": lambda rogue, frame: frame[:-1],
+    "twice": lambda rogue, frame: frame * 2,
+}
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_a_setpoint_arrives_whatever_happens_on_its_way(rogue: Rogue, deed: str) -> None:
+    with House([(box("E1", rogue.address), QUICK)]) as house:
+        assert house.met("E1")
+        once(rogue, DEEDS[deed])
+        house.offer(E1=10.0)
+        assert house.holds("E1", 10.0, timeout_s=3.0)
+        assert rogue.registers[1][200] == 100
+        assert house.online("E1")
+
+
+TWO_BLOCKS = """
+vendor: Test
+model: Meter
+kind: meter
+connection: {timeout_ms: 100}
+points:
+  power_w: {address: 10, type: i32}
+  import_wh: {address: 20, type: u32}
+"""
+
+
+@pytest.mark.parametrize("deed", DEEDS)
+def test_readings_are_never_those_of_another_question(rogue: Rogue, deed: str) -> None:
+    """Whatever the device did to one answer, no later reading may be shifted by one."""
+    rogue.registers[1].update({10: 0, 11: 1000, 20: 0, 21: 2000})
+    with House([(meter("M1", rogue.address), TWO_BLOCKS)]) as house:
+        assert house.online("M1")
+        once(rogue, DEEDS[deed])
+        seen = len(house.reads("M1"))
+        assert house.until(lambda: len(house.reads("M1")) > seen + 3)
+        for read in house.reads("M1"):
+            assert dict(read.values) == {"power_w": 1000.0, "import_wh": 2000.0}
+
+
+@pytest.mark.parametrize("deed", ["silent", "late", "wrong number", "no modbus", "half an answer"])
+def test_after_what_cannot_be_trusted_the_connection_is_a_fresh_one(rogue: Rogue, deed: str) -> None:
+    with House([(box("E1", rogue.address), QUICK)]) as house:
+        assert house.met("E1")
+        once(rogue, DEEDS[deed])
+        assert rogue.until(lambda: rogue.accepted == 2)
+        assert house.until(lambda: len(house.reads("E1")) > 5)
+        assert rogue.accepted == 2
+
+
+def test_an_answer_in_pieces_is_an_answer(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address), QUICK)]) as house:
+        assert house.online("E1")
+        polled = len(house.reads("E1"))
+
+        def crumbs(asked: Asked, frame: bytes) -> bytes:
+            connection = next(iter(rogue._open))
+            for byte in frame[:-1]:
+                connection.send(bytes([byte]))
+                time.sleep(0.001)
+            return frame[-1:]
+
+        rogue.manners = crumbs
+        assert house.until(lambda: len(house.reads("E1")) > polled + 2)
+        assert rogue.accepted == 1
+
+
+def test_a_rebooted_box_has_its_setpoint_within_two_seconds(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address, poll_s=60.0), BOX)]) as house:
+        assert house.online("E1")
+        house.offer(E1=10.0)
+        assert house.holds("E1", 10.0)
+        port = rogue.port
+        rogue.close()
+        assert house.until(lambda: house.of(Link, "E1")[-1:] != [] and not house.of(Link, "E1")[-1].online)  # type: ignore[attr-defined]
+        time.sleep(1.0)
+        again = Rogue(port)
+        try:
+            again.registers[1].update({100: 3, 200: 320})
+            assert again.until(lambda: again.registers[1][200] == 100, 2.0)
+            assert house.online("E1")
+        finally:
+            again.close()
+
+
+def test_a_setpoint_that_changed_while_the_box_was_away_is_there_when_it_is_back(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address), QUICK)]) as house:
+        assert house.online("E1")
+        rogue.silent = {1}
+        assert house.until(lambda: not house.of(Link, "E1")[-1].online)  # type: ignore[attr-defined]
+        house.offer(E1=7.0)
+        rogue.silent = set()
+        assert rogue.until(lambda: rogue.registers[1][200] == 70, 2.0)
+        assert house.holds("E1", 7.0)
+
+
+def test_a_closed_connection_is_noticed_at_once_and_was_no_outage(rogue: Rogue) -> None:
+    """The box reset its registers and its connection while nothing was asked: it is set right at once."""
+    with House([(box("E1", rogue.address, poll_s=60.0), BOX)]) as house:
+        assert house.online("E1")
+        house.offer(E1=10.0)
+        assert house.holds("E1", 10.0)
+        rogue.registers[1][200] = 320
+        rogue.hang_up()
+        assert rogue.until(lambda: rogue.registers[1][200] == 100, 1.0)
+        assert len(house.of(Link, "E1")) == 1
+
+
+def test_one_missing_register_costs_only_itself(rogue: Rogue, caplog: pytest.LogCaptureFixture) -> None:
+    rogue.registers[1].update({11: 1000, 12: 2300})
+    rogue.missing = {12}
+    with House([(meter("M1", rogue.address), METER)]) as house:
+        assert house.online("M1")
+        assert house.until(lambda: len(house.reads("M1")) > 3)
+        assert dict(house.reads("M1")[-1].values) == {"power_w": 1000.0}
+        rogue.hang_up()
+        assert house.until(lambda: len(house.reads("M1")) > 6)
+    assert [r.message for r in caplog.records if "left out" in r.message] == [
+        "M1: voltage_l1_v is left out: read of 12, unit 1, function 3: no such register"
+    ]
+
+
+def test_a_busy_device_is_asked_again_next_time(rogue: Rogue) -> None:
+    def busy(rogue: Rogue, frame: bytes) -> bytes:
+        return frame[:4] + struct.pack(">HBBB", 3, 1, frame[7] | 0x80, 6)
+
+    rogue.registers[1].update({11: 1000, 12: 2300})
+    with House([(meter("M1", rogue.address), METER)]) as house:
+        assert house.online("M1")
+        once(rogue, busy)
+        seen = len(house.reads("M1"))
+        assert house.until(lambda: len(house.reads("M1")) > seen + 2)
+        assert dict(house.reads("M1")[-1].values) == {"power_w": 1000.0, "voltage_l1_v": 230.0}
+        assert rogue.accepted == 1
+
+
+def test_a_device_that_refuses_everything_says_so(rogue: Rogue) -> None:
+    rogue.missing = set(range(1000))
+    with House([(meter("M1", rogue.address), METER)]) as house:
+        assert house.until(lambda: house.of(Link, "M1"))
+        (link,) = house.of(Link, "M1")
+        assert isinstance(link, Link)
+        assert not link.online
+        assert "refuses every register" in link.reason
+
+
+def test_one_lost_answer_is_no_outage_two_are(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address), QUICK)]) as house:
+        assert house.met("E1")
+        once(rogue, DEEDS["silent"])
+        assert rogue.until(lambda: rogue.accepted == 2)
+        seen = len(house.reads("E1"))
+        assert house.until(lambda: len(house.reads("E1")) > seen + 2)
+        assert len(house.of(Link, "E1")) == 1
+        rogue.silent = {1}
+        assert house.until(lambda: len(house.of(Link, "E1")) == 2, 2.0)
+
+
+def test_gaps_are_kept_and_writes_still_go_first(rogue: Rogue) -> None:
+    text = SPLIT + "connection: {gap_ms: 40, write_gap_ms: 150, wait_after_connect_ms: 60}\n"
+    with House([(box("E1", rogue.address), text)]) as house:
+        assert house.met("E1")
+        for amperes in (10.0, 9.0):
+            house.offer(E1=amperes)
+            assert house.holds("E1", amperes)
+        gaps = [b.at - a.at for a, b in zip(rogue.asked, rogue.asked[1:], strict=False)]
+        assert min(gaps) >= 0.039
+        first, second = rogue.writes()
+        assert second.at - first.at >= 0.149
+
+
+SPLIT = BOX.replace("address: 101, type: u32", "address: 150, type: u32")

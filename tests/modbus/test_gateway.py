@@ -1,0 +1,88 @@
+"""Many units behind one connection, some of them dead."""
+
+from __future__ import annotations
+
+import struct
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from bridge.core.model import Link
+from tests.modbus.house import BOX, METER, House, box, meter
+from tests.modbus.rogue import Asked, Rogue
+
+POLL_S = 0.25
+LIMITS = "connection: {timeout_ms: 500}\n"
+
+
+@pytest.fixture
+def rogue() -> Iterator[Rogue]:
+    server = Rogue()
+    server.registers[1].update({100: 3, 200: 160})
+    yield server
+    server.close()
+
+
+def no_such_unit(asked: Asked, frame: bytes) -> bytes:
+    if asked.unit not in (4, 7):
+        return frame
+    return frame[:4] + struct.pack(">HBBB", 3, asked.unit, asked.function | 0x80, 0x0B)
+
+
+@pytest.mark.parametrize("polite", [False, True], ids=["silent", "exception"])
+def test_two_dead_units_of_ten_cost_the_others_little(rogue: Rogue, polite: bool) -> None:
+    if polite:
+        rogue.manners = no_such_unit
+    else:
+        rogue.silent = {4, 7}
+    devices = [(box("E1", rogue.address, 1, POLL_S), BOX + LIMITS)]
+    crowd = [(meter(f"M{unit}", rogue.address, unit, POLL_S), METER + LIMITS) for unit in range(2, 12)]
+    alive = [f"M{unit}" for unit in range(2, 12) if unit not in (4, 7)]
+    with House([*devices, *crowd]) as house:
+        assert house.met("E1")
+        assert house.until(lambda: house.of(Link, "M4") and house.of(Link, "M7"))
+        delays = []
+        began, seen = time.monotonic(), {name: len(house.reads(name)) for name in alive}
+        for tenths in range(60, 80):
+            sent = time.monotonic()
+            house.offer(E1=tenths / 10)
+            assert rogue.until(lambda wanted=tenths: rogue.registers[1][200] == wanted)  # type: ignore[misc]
+            delays.append(time.monotonic() - sent)
+            time.sleep(0.1)
+        lasted = time.monotonic() - began
+        # The first silence of each dead unit costs a whole timeout (0.5 s), from then on a probe of 0.2 s.
+        assert max(delays) < 0.4
+        for name in alive:
+            assert (len(house.reads(name)) - seen[name] + 1) / lasted >= 0.9 / POLL_S
+        for name in ("M4", "M7"):
+            assert not any(link.online for link in house.of(Link, name))  # type: ignore[attr-defined]
+
+
+def test_a_dead_unit_is_met_again(rogue: Rogue) -> None:
+    rogue.silent = {2}
+    devices = [(meter("M1", rogue.address, 1, 0.03), METER + LIMITS), (box("E2", rogue.address, 2, 0.1), BOX + LIMITS)]
+    rogue.registers[2].update({100: 3, 200: 160})
+    with House(devices) as house:
+        assert house.until(lambda: house.of(Link, "E2"))
+        house.offer(E2=9.0)
+        rogue.silent = set()
+        assert house.holds("E2", 9.0)
+        assert house.online("E2")
+
+
+def test_all_units_share_one_connection(rogue: Rogue) -> None:
+    devices = [(meter(f"M{unit}", rogue.address, unit, 0.03), METER) for unit in (1, 2, 3)]
+    with House(devices) as house:
+        assert all(house.online(f"M{unit}") for unit in (1, 2, 3))
+        assert house.until(lambda: len(house.reads("M3")) > 3)
+        assert rogue.accepted == 1
+
+
+def test_polls_are_spread_over_the_period(rogue: Rogue) -> None:
+    devices = [(meter(f"M{unit}", rogue.address, unit, 0.4), METER) for unit in range(1, 5)]
+    with House(devices) as house:
+        assert house.until(lambda: all(len(house.reads(f"M{unit}")) >= 5 for unit in range(1, 5)))
+        last = sorted(house.reads(f"M{unit}")[4].mono % 0.4 for unit in range(1, 5))
+        gaps = [b - a for a, b in zip(last, [*last[1:], last[0] + 0.4], strict=True)]
+        assert min(gaps) > 0.05
