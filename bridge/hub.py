@@ -97,16 +97,25 @@ class Hub:
 
     def ask(self, event: Event, timeout_s: float = 2.0) -> Snapshot:
         """Tell what happened and wait for the snapshot in which it is in force."""
+        if snapshot := self.ask_now(event):
+            return snapshot
         question = _Question(event)
         self._inbox.append(question)
-        if self._turn.acquire(blocking=False):
-            try:
-                self._round()
-            finally:
-                self._turn.release()
-        else:
-            self._bell.put(True)
+        self._bell.put(True)
         return question.wait(timeout_s)
+
+    def ask_now(self, event: Event) -> Snapshot | None:
+        """Make a round with this event on the spot, without waiting for anything.
+
+        None: somebody is making a round, and nothing has happened.
+        """
+        if not self._turn.acquire(blocking=False):
+            return None
+        try:
+            self._inbox.append(event)
+            return self._round()
+        finally:
+            self._turn.release()
 
     def until(self, holds: Callable[[Snapshot], bool], timeout_s: float) -> Snapshot | None:
         """Wait until ``holds(snapshot)`` is true of a snapshot and return that one; None when the time is up."""
@@ -146,7 +155,7 @@ class Hub:
             due = 0.0 if urgent else min(due, self._last + ROUND_GAP_S)
         return True
 
-    def _round(self) -> None:
+    def _round(self) -> Snapshot:
         """Apply, decide, replace, offer, answer. Commands come before readings, each kind in its order."""
         batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
         questions = [item for item in batch if isinstance(item, _Question)]
@@ -178,3 +187,4 @@ class Hub:
                 self._rounds.notify_all()
         if healthy:
             self._fed()
+        return snapshot

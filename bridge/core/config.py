@@ -145,7 +145,7 @@ class WallboxConfig(DeviceConfig):
         object.__setattr__(self, "least_a", max(self.min_current_a, capability.min_a))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Config:
     """What was set up: one file, typed and validated (see :mod:`bridge.config`)."""
 

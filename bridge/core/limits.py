@@ -21,7 +21,7 @@ from bridge.core.model import (
     WallboxConfig,
 )
 from bridge.core.otherload import other_load
-from bridge.core.variables import Names, current, fresh
+from bridge.core.variables import Names, current, fresh, initial
 
 
 class Books:
@@ -40,18 +40,17 @@ class Books:
         self.names = Names(config, state, self.variables, now)
         self._grid_side: Names | None = None
         if any(variable.source == "mqtt" for variable in self.variables.values()):
-            initial = current(config, State())
             others = {key: v for key, v in self.variables.items() if v.source != "mqtt"}
-            self._grid_side = Names(config, state, {**initial, **others}, now)
+            self._grid_side = Names(config, state, {**initial(config), **others}, now)
 
     def unreduced(self, formula: Formula) -> float | Unknown:
         """The formula's value with every declared variable at its initial value."""
-        initial = self.config.initial
-        if not initial.keys() >= formula.names:
-            return Names(self.config, self.state, current(self.config, State()), self.now).value(formula)
+        numbers = self.config.initial
+        if not numbers.keys() >= formula.names:
+            return Names(self.config, self.state, initial(self.config), self.now).value(formula)
         # The everyday case: only plain numbers take part.
         try:
-            return evaluate(formula, initial.__getitem__)
+            return evaluate(formula, numbers.__getitem__)
         except NoValue as error:
             return Unknown(str(error))
 

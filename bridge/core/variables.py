@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 
 from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
 from bridge.core.model import Config, Device, DeviceConfig, Now, SetVariables, State, Unknown, Variable, VariableConfig
@@ -94,14 +95,17 @@ def after(config: Config, state: State, event: SetVariables, now: Now) -> Mappin
 
 def current(config: Config, state: State) -> Mapping[str, Variable]:
     """Every variable there is: those set, and declared ones still at their initial value (source ``config``)."""
-    if not config.declared:
-        return state.variables
-    initial = {
+    return {**initial(config), **state.variables}
+
+
+@lru_cache(maxsize=8)
+def initial(config: Config) -> Mapping[str, Variable]:
+    """The declared variables at their initial values."""
+    return {
         key: Variable(name, declared.initial, "config", 0.0)
         for key, (name, declared) in config.declared.items()
         if declared.initial is not None
     }
-    return initial | dict(state.variables)
 
 
 class Names:

@@ -20,7 +20,7 @@ from bridge.http.live import Live
 from bridge.http.wsgi import (
     MAX_HEAD,
     Answer,
-    App,
+    QuickApp,
     Request,
     answer_bytes,
     answer_of,
@@ -50,7 +50,13 @@ class Listener:
     """One door, open: accepts connections within the limits and ends those that have waited too long."""
 
     def __init__(
-        self, door: Door, bound: socket.socket, app: App, submit: Submit, live: Live, tls: ssl.SSLContext | None = None
+        self,
+        door: Door,
+        bound: socket.socket,
+        app: QuickApp,
+        submit: Submit,
+        live: Live,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         self.door = door
         self.app = app
@@ -240,14 +246,21 @@ class Connection(asyncio.Protocol):
     def _work(self, request: Request) -> None:
         self._working = True
         self.deadline = float("inf")
-        self._listener.submit(lambda: self._in_worker(request))
-
-    def _in_worker(self, request: Request) -> None:
         listener = self._listener
         environ: dict[str, Any] = environ_of(request, self.peer, listener.address, listener.tls is not None)
         environ["bridge.door"] = listener.door
         environ["bridge.peer_cert"] = self._certificate
-        answer = answer_of(listener.app, environ)
+        try:
+            finish = listener.app.begin(environ)
+        except Exception:
+            logger.exception("%s %s failed to begin", environ["REQUEST_METHOD"], environ["PATH_INFO"])
+            finish = None
+        finish = finish or (lambda: answer_of(listener.app, environ))
+        listener.submit(lambda: self._in_worker(request, finish))
+
+    def _in_worker(self, request: Request, finish: Callable[[], Answer]) -> None:
+        listener = self._listener
+        answer = finish()
         with suppress(RuntimeError):  # the loop has ended: nobody waits for the answer any more
             listener.loop.call_soon_threadsafe(self._answered, request, answer)
 

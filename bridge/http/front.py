@@ -14,13 +14,19 @@ from typing import Any, Protocol
 from bridge.core.model import Event, SetVariables, Snapshot
 from bridge.http import api, cnf
 from bridge.http.access import Access, Refusal
-from bridge.http.wsgi import App, Headers
+from bridge.http.wsgi import Answer, App, Headers
 
 STORE_S = 5.0
 """How long a set may take to get to the disk before it counts as not stored."""
 
 MAX_WAITING = 8
 """Requests that wait for wallboxes at the same time; the other workers stay free."""
+
+MAX_AT_ONCE = 4096
+"""Bytes of a body that are read on the spot; reading a longer one takes its time."""
+
+Document = tuple[object, Headers]
+"""What a command answers, and headers beside it."""
 
 SECURITY: Headers = [
     ("Content-Security-Policy", "default-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"),
@@ -40,6 +46,9 @@ class Hub(Protocol):
     def ask(self, event: Event, /) -> Snapshot:
         """Tell what happened and wait for the snapshot in which it is in force; TimeoutError when there is none."""
 
+    def ask_now(self, event: Event, /) -> Snapshot | None:
+        """The same on the spot, without waiting; None: it cannot be had now, and nothing has happened."""
+
     def until(self, holds: Callable[[Snapshot], bool], timeout_s: float, /) -> Snapshot | None:
         """Wait for a snapshot of which ``holds`` is true; None when the time is up."""
 
@@ -54,7 +63,7 @@ class Front:
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        """Answer one request. A refusal, wherever it comes from, is a JSON text with the reason."""
+        """Answer one request; whatever is not ``/cnf`` goes on to ``rest``."""
 
         def start(status: str, headers: Headers, exc_info: Any = None) -> Any:
             return start_response(status, headers + SECURITY, exc_info)
@@ -63,39 +72,67 @@ class Front:
             self._access.check(environ)
             if environ["PATH_INFO"] != "/cnf":
                 return self._rest(environ, start)
-            answer, hints = self._cnf(environ)
-            status = "200 OK"
+            call = self._call(environ)
+            answer = _answer(lambda: self._carried_out(call))
         except Refusal as refusal:
-            answer, hints = str(refusal), list(refusal.hints)
-            status = f"{refusal.status} {HTTPStatus(refusal.status).phrase}"
-        start(status, [("Content-Type", "application/json"), *hints])
-        return [api.text_of(answer).encode()]
+            answer = _refused(refusal)
+        start_response(answer.status, answer.headers)
+        return [answer.body]
 
-    def _cnf(self, environ: dict[str, Any]) -> tuple[object, Headers]:
-        """Set or read variables: the answer and its headers."""
+    def begin(self, environ: dict[str, Any]) -> Callable[[], Answer] | None:
+        """Bring a set into force right here, if that needs no waiting: no other thread has to wake up for it.
+
+        What is returned then waits for the disk and answers; None: nothing has happened, call the application.
+        """
+        if environ["PATH_INFO"] != "/cnf" or int(environ.get("CONTENT_LENGTH", 0)) > MAX_AT_ONCE:
+            return None
+        try:
+            if not self._access.lets_in_at_once(environ):
+                return None
+            call = self._call(environ)
+            event = cnf.run(call)
+        except Refusal:
+            return None  # the application comes to the same end, and says so
+        snapshot = self._hub.ask_now(event) if isinstance(event, SetVariables) else None
+        if snapshot is None or not isinstance(event, SetVariables):
+            return None
+        return lambda: _answer(lambda: self._followed(event, snapshot, call.confirm_s()))
+
+    def _call(self, environ: dict[str, Any]) -> cnf.Call:
         if environ["REQUEST_METHOD"] not in ("GET", "POST"):
             raise Refusal(405, "use GET or POST", ("Allow", "GET, POST"))
         query = cnf.query_of(environ["QUERY_STRING"])
-        body = environ["wsgi.input"].read() if "CONTENT_LENGTH" in environ else b""
+        body = b""
+        if "CONTENT_LENGTH" in environ:
+            environ["wsgi.input"].seek(0)
+            body = environ["wsgi.input"].read()
         call = cnf.Call(query, body, environ["bridge.door"].source, self._hub.snapshot)
-        confirm_s = call.confirm_s()
+        call.confirm_s()
+        return call
+
+    def _carried_out(self, call: cnf.Call) -> Document:
+        """Set or read variables: the answer and its headers."""
         result = cnf.run(call)
         if not isinstance(result, SetVariables):
             return result, []
-        number = self._set(result)
-        if confirm_s is not None:
-            self._confirmed(number, confirm_s)
-        return "ok", [("X-Receipt", str(number))]
-
-    def _set(self, event: SetVariables) -> int:
-        """Have the set in force and on disk; returns the number of its receipt."""
         try:
-            receipt = self._hub.ask(event).state.receipt_of(event)
+            snapshot = self._hub.ask(result)
         except TimeoutError as error:
             raise Refusal(503, f"not accepted: {error}") from None
+        return self._followed(result, snapshot, call.confirm_s())
+
+    def _followed(self, event: SetVariables, snapshot: Snapshot, confirm_s: float | None) -> Document:
+        """Wait until a set that is in force in ``snapshot`` is on disk, and for the wallboxes if that is wanted."""
+        receipt = snapshot.state.receipt_of(event)
         if receipt is None:
             raise Refusal(503, "not accepted: there is no receipt for it")
-        number = receipt.id
+        self._stored(receipt.id)
+        if confirm_s is not None:
+            self._confirmed(receipt.id, confirm_s)
+        return "ok", [("X-Receipt", str(receipt.id))]
+
+    def _stored(self, number: int) -> None:
+        """Wait until the set of receipt ``number`` is on disk."""
 
         def decided(snapshot: Snapshot) -> bool:
             found = snapshot.state.receipts.get(number)
@@ -107,7 +144,6 @@ class Front:
         found = snapshot.state.receipts.get(number)
         if found is not None and found.error:
             raise Refusal(503, f"in force, but not stored: {found.error}")
-        return number
 
     def _confirmed(self, number: int, seconds: float) -> None:
         """Wait until every wallbox has confirmed, but not longer than ``seconds``."""
@@ -117,3 +153,22 @@ class Front:
             self._hub.until(lambda snapshot: api.is_settled(snapshot.state.receipts.get(number)), seconds)
         finally:
             self._waiting.release()
+
+
+def _answer(produce: Callable[[], Document]) -> Answer:
+    """What was produced, or the reason why it was not, as an answer."""
+    try:
+        document, hints = produce()
+    except Refusal as refusal:
+        return _refused(refusal)
+    return _json("200 OK", document, hints)
+
+
+def _refused(refusal: Refusal) -> Answer:
+    """A refusal, wherever it comes from: a JSON text with the reason."""
+    return _json(f"{refusal.status} {HTTPStatus(refusal.status).phrase}", str(refusal), list(refusal.hints))
+
+
+def _json(status: str, document: object, hints: Headers) -> Answer:
+    headers = [("Content-Type", "application/json"), *hints, *SECURITY]
+    return Answer(status, headers, api.text_of(document).encode())

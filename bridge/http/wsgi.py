@@ -31,6 +31,13 @@ class App(Protocol):
         """Answer one request."""
 
 
+class QuickApp(App, Protocol):
+    """An application that can do some things on the spot."""
+
+    def begin(self, environ: dict[str, Any], /) -> Callable[[], Answer] | None:
+        """Do at once what needs no waiting; returns what is left to do, or None when nothing has happened."""
+
+
 class Request(Protocol):
     """What is used of waitress's parser, the one part of HTTP that is not ours."""
 

@@ -24,12 +24,15 @@ from bridge.modbus.registers import Registers
 logger = logging.getLogger(__name__)
 
 FIRST_CONTACT_S = 0.1
-"""A box met for the first time was decided on without being known: give the core time to look at it."""
+"""How long the core gets to look at a box that is met for the first time."""
 
 REFUSED_RETRY_S = 2.0
 FIRST_AGAIN_S = 0.5
 STUBBORN_RETRY_S = 60.0
 """A box that holds less than it was told, by its own cable or fuse, is told again this seldom at last."""
+
+BELIEVED_S = 4.0
+"""Told again so seldom already, it is believed."""
 
 UNSAFE_RETRY_S = 5.0
 """One that holds more is told again at least this often."""
@@ -64,12 +67,13 @@ class Duty:
         able = capability(profile)
         self._step_a = able.step_a if able else 0.1
         self._loop = asyncio.get_running_loop()
-        self._up = False
+        self._up = self._meeting = False
         self._task: asyncio.Task[None] | None = None
         self._first: asyncio.Future[Sequence[int]] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._written_at: dict[str, float] = {}
         self._sent = Offered(math.inf, -1)
+        self._followed = -1
         self._held_a: float | None = None
         self._again_at = self._again_s = 0.0
         self._complaint = ""
@@ -79,15 +83,17 @@ class Duty:
     def want(self) -> None:
         """The offered setpoint changed: write it at once, before this returns if the wire is free."""
         self._again_s = 0.0
-        if self._up:
+        if self._up and not self._meeting:
             self._start()
 
     async def up(self, first: bool) -> None:
         """The box can be reached (again). It may have rebooted: what it holds is asked, or written if unknown.
 
-        ``first``: it was never reached before; what was decided without knowing it can wait for a moment.
+        ``first``: it was never reached before; what was decided without knowing it waits for a moment, in which the
+        core looks at it. A car that is charging must not notice that the bridge was started.
         """
         self._up = True
+        self._meeting = first
         self._again_s = 0.0
         depends = self._depends()
         if first or depends or (self.offered and self._held_a == self._target(self.offered.amperes)):
@@ -103,7 +109,7 @@ class Duty:
 
     def down(self) -> None:
         """The box cannot be reached."""
-        self._up = False
+        self._up = self._meeting = False
         self._cancel()
 
     def came(self, block: Block) -> None:
@@ -145,6 +151,7 @@ class Duty:
         ``anew``: what the box is believed to hold does not count.
         """
         self._cancel()
+        self._meeting = False
         if self.offered is None:
             return
         self._sent = self.offered
@@ -173,6 +180,7 @@ class Duty:
                 await self._registers.fetch(self._watched())
         except Refused as error:
             self._complain(f"the setpoint is refused: {error}")
+            self._again_at = self._loop.time() + REFUSED_RETRY_S
             self._wake_in(REFUSED_RETRY_S)
             return
         except LinkError:
@@ -301,8 +309,16 @@ class Duty:
             return UNSAFE_RETRY_S
 
     def _tell(self) -> None:
-        """Tell the core what the box holds, and up to which snapshot it follows."""
+        """Tell the core what the box holds, and up to which snapshot it follows.
+
+        A box that shows less than it just acknowledged may only be slow to show it: until it has shown so for a
+        while, the core shall reckon with what it was sent.
+        """
         if self.offered and self.offered.amperes == self._sent.amperes:
             self._sent = self.offered
-        if self._held_a is not None:
-            self._post(Confirmed(self._box, self._held_a, self._sent.revision))
+        if self._held_a is None:
+            return
+        too_much = self._held_a > self._target(self._sent.amperes)
+        if self._satisfied() or too_much or self._again_s >= BELIEVED_S:
+            self._followed = self._sent.revision
+        self._post(Confirmed(self._box, self._held_a, self._followed))

@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import stat
+import time
 from pathlib import Path
 
 import pytest
 
-from bridge.http.passwords import PasswordFile
+from bridge.http.passwords import LOOK_S, PasswordFile
 
 
 def test_a_password_is_kept_as_a_hash_that_only_the_owner_reads(tmp_path: Path) -> None:
@@ -29,6 +30,7 @@ def test_changing_the_password_forgets_what_was_right(tmp_path: Path) -> None:
     assert store.remembers("credential")
     assert not store.remembers("other")
     PasswordFile(tmp_path / "p").set("second password")  # as `smgw-bridge passwd` does, in another process
+    time.sleep(LOOK_S)
     assert not store.remembers("credential")
     assert not store.verify("first password", "credential")
     assert store.verify("second password", "credential")
