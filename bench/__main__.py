@@ -53,7 +53,7 @@ def main() -> int:
 
 def _measured(part: str, quick: bool) -> Iterator[Row]:
     if part == "latency":
-        return latency.run(latency.Effort(2, 10) if quick else latency.Effort(5, 80))
+        return latency.run(latency.Effort(2, 8) if quick else latency.Effort(5, 80))
     if part == "failures":
         return failures.run(failures.Effort(4, (1.0,)) if quick else failures.Effort(40, (1.0, 3.0, 6.0)))
     if part == "scale":

@@ -83,18 +83,19 @@ def _broken(effort: Effort) -> Iterator[Row]:
     A second healthy one shows what chance alone makes of such a comparison.
     """
     gateways = [{1: wallbox()}, {1: wallbox()}, {1: wallbox()}, {1: wallbox()}, {1: wallbox(NO_CAR)}]
-    with ExitStack() as stack, Broker() as broker, Broker() as stopped, Devices(gateways) as devices:
-        ports = devices.ports
-        bridges = {
-            "healthy": Bridge(broker, [Box(ports[0])]),
-            "healthy twin": Bridge(broker, [Box(ports[1])]),
-            "broker stopped": Bridge(stopped, [Box(ports[2])]),
-            "a wallbox hangs": Bridge(broker, [Box(ports[3]), Box(ports[4])]),
+    with Broker() as broker, Broker() as stopped, Devices(gateways) as devices, ExitStack() as running:
+        boxes = [Box(port) for port in devices.ports]
+        sites = {
+            "healthy": (broker, boxes[:1]),
+            "healthy twin": (broker, boxes[1:2]),
+            "broker stopped": (stopped, boxes[2:3]),
+            "a wallbox hangs": (broker, boxes[3:]),
         }
         lanes = {}
-        for gateway, (name, bridge) in enumerate(bridges.items()):
-            stack.enter_context(bridge).wait_until_healthy()
-            lanes[name] = Lane(stack.enter_context(Client(bridge.port)), gateway)
+        for gateway, (name, (its_broker, its_boxes)) in enumerate(sites.items()):
+            bridge = running.enter_context(Bridge(its_broker, its_boxes))
+            bridge.wait_until_healthy()
+            lanes[name] = Lane(running.enter_context(Client(bridge.port)), gateway)
         devices.await_setpoint(INITIAL, range(4))
         stopped.stop()
         devices.behave(4, "hung")

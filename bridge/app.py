@@ -53,6 +53,8 @@ def prepare(path: Path) -> Setup:
         for leaf in leaves:
             if place := re.fullmatch(r"(meters|wallboxes)\[\d+\]\.profile", leaf.path):
                 name = str(leaf.value)
+                if DeviceConfig("X", name).fed_by != "modbus":
+                    continue
                 try:
                     profile = profiles[name] = load.load(name, own)
                 except ConfigError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
 
 from bridge import schema
+from bridge.core import inputs
 from bridge.core.formulas import Formula, fold
-from bridge.core.model import Config
+from bridge.core.model import Config, DeviceConfig, MeterConfig, MqttConfig, VariableConfig, WallboxConfig
 from bridge.errors import ConfigError
 from bridge.schema import Checks, Leaf
 
@@ -40,7 +41,7 @@ def load(path: Path, checks: Checks = lambda leaves: ()) -> Config:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    return schema.read(text, str(path), Config, PLANNED, (_twice, _dangling, checks))
+    return schema.read(text, str(path), Config, PLANNED, (_twice, _dangling, _fed, _circles, checks))
 
 
 def _twice(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
@@ -68,12 +69,77 @@ def _dangling(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
                 yield leaf, f"{leaf.value.text!r} names {name}, but there is no {head}; there are {there}"
 
 
+_HAS = {
+    "modbus": ("address", "unit"),
+    "http": (),
+    "mqtt": ("topics", "setpoint"),
+    "expression": ("values",),
+}
+"""Which of the keys that say where readings come from and setpoints go to make sense for which devices."""
+
+
+def _fed(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Devices that lack what their kind needs, or have what has no meaning for it."""
+    places = {leaf.path: leaf for leaf in leaves}
+    base = places["mqtt.topic"].value if "mqtt.topic" in places else MqttConfig.topic
+    for leaf in leaves:
+        if isinstance(leaf.value, DeviceConfig):
+            for key, problem in (*_keys(leaf.value), *_unusable(leaf.value), *_topics(leaf.value, f"{base}/")):
+                yield places.get(f"{leaf.path}.{key}", leaf), problem
+
+
+def _keys(device: DeviceConfig) -> Iterator[tuple[str, str]]:
+    """Key and problem."""
+    for key in dict.fromkeys(key for keys in _HAS.values() for key in keys):
+        given = getattr(device, key, None) not in (None, "", {})
+        if given and key not in _HAS[device.fed_by]:
+            yield key, f"{key} has no meaning with the profile {device.profile}"
+        elif not given and key in _HAS[device.fed_by] and key != "unit" and hasattr(device, key):
+            yield "profile", f"{device.profile} needs {key}"
+
+
+def _unusable(device: DeviceConfig) -> Iterator[tuple[str, str]]:
+    if isinstance(device, WallboxConfig):
+        if device.fed_by == "expression":
+            yield "profile", "expression is a meter; a wallbox must be told its current"
+        if device.fed_by == "mqtt" and "state" not in device.topics:
+            yield "topics", "a wallbox needs the topic of its state: without a car connected it gets no current"
+    elif isinstance(device, MeterConfig) and device.role == "grid" and device.fed_by in ("mqtt", "expression"):
+        quantities = device.topics.keys() | device.values.keys()
+        if "power_w" not in quantities and not inputs.CURRENTS <= quantities:
+            yield "profile", "a meter of the role grid needs power_w, or the current of each line"
+
+
+def _topics(device: DeviceConfig, own: str) -> Iterator[tuple[str, str]]:
+    """Topics that would let the bridge listen to itself."""
+    listened = [(f"topics.{quantity}", source.topic) for quantity, source in device.topics.items()]
+    if isinstance(device, WallboxConfig) and (setpoint := device.setpoint):
+        listened.append(("setpoint", setpoint.topic))
+        if setpoint.read_back:
+            listened.append(("setpoint.read_back", setpoint.read_back.topic))
+            if setpoint.read_back.topic == setpoint.topic:
+                yield "setpoint", "read_back must be a topic of the box: on this one the bridge would hear itself"
+    for key, topic in listened:
+        if topic.startswith(own):
+            yield key, f"{topic} is one of the bridge's own topics"
+
+
+def _circles(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Expression meters that refer to themselves."""
+    meters = [leaf.value for leaf in leaves if isinstance(leaf.value, MeterConfig)]
+    declared = [(leaf.path.partition(".")[2], leaf.value) for leaf in leaves if isinstance(leaf.value, VariableConfig)]
+    variables = {fold(name): variable.initial for name, variable in declared if variable.initial}
+    for leaf in leaves:
+        if isinstance(leaf.value, MeterConfig) and (circle := inputs.circle_of(leaf.value, meters, variables)):
+            yield leaf, f"refers to itself: {circle}"
+
+
 def hints(config: Config) -> list[str]:
     """What is allowed but looks like a slip: variables used in formulas and declared nowhere."""
     found = []
-    for where, formula in _formulas(config):
+    for where, formula, own in _formulas(config):
         for name in sorted(formula.names):
-            if "." not in name and name not in config.declared:
+            if "." not in name and name not in config.declared and name not in own:
                 close = get_close_matches(name, config.declared, n=1)
                 like = f" (did you mean {config.declared[close[0]][0]}?)" if close else ""
                 found.append(
@@ -83,18 +149,21 @@ def hints(config: Config) -> list[str]:
     return found
 
 
-def _formulas(config: Config) -> Iterable[tuple[str, Formula]]:
-    """Every formula of the configuration and where it stands."""
+def _formulas(config: Config) -> Iterable[tuple[str, Formula, Collection[str]]]:
+    """Every formula of the configuration, where it stands, and the names it finds there."""
     for key in ("connection_power_w", "wallbox_power_w", "reserve_w"):
         if formula := getattr(config.grid, key):
-            yield f"grid.{key}", formula
+            yield f"grid.{key}", formula, ()
     for name, declared in config.variables.items():
         if declared.initial:
-            yield f"variables.{name}.initial", declared.initial
+            yield f"variables.{name}.initial", declared.initial, ()
+    for index, meter in enumerate(config.meters):
+        for quantity, formula in meter.values.items():
+            yield f"meters[{index}].values.{quantity}", formula, {*meter.values, inputs.DT}
     for index, box in enumerate(config.wallboxes):
         for key in ("max_current_a", "max_power_w"):
             if formula := getattr(box, key):
-                yield f"wallboxes[{index}].{key}", formula
+                yield f"wallboxes[{index}].{key}", formula, ()
 
 
 def state_dir(given: str | None, config: Config | None) -> Path:

@@ -20,9 +20,11 @@ BrokerUrl = Annotated[
     str, Matching(r"mqtts?://([^@/\s]*@)?[^/@\s]+/?", "mqtt://[user:password@]host[:port] or mqtts://…")
 ]
 Topic = Annotated[str, Matching(r"[^/+#\s]([^+#\s]*[^/+#\s])?", "a topic without +, # or a slash at its ends")]
+QuantityName = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,31}", "a quantity such as power_w or current_l1_a")]
 VariableName = Annotated[str, Passing(is_name, "letters, digits and _, no digit first, no word of the formulas")]
 Line = Annotated[int, Between(1, 3)]
 Writer = Literal["smgw", "admin", "mqtt"]
+FedBy = Literal["modbus", "http", "mqtt", "expression"]
 Role = Literal["grid", "consumption", "production", "battery", "wallbox", "display"]
 
 
@@ -81,23 +83,77 @@ class Capability:
     step_a: float = 0.1
 
 
+INPUTS: Mapping[str, FedBy] = {"http-input": "http", "mqtt-input": "mqtt", "expression": "expression"}
+"""Profiles of devices nobody polls, and where their readings come from. All others are read over Modbus."""
+
+_POLLED_PATIENCE_S = 5.0
+_FED_PATIENCE_S = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class SourceConfig:
+    """Where one quantity of an ``mqtt-input`` comes from.
+
+    ``path`` leads into a JSON payload (``ENERGY.Power``, ``phases.0``); without it the payload is the value. Texts are
+    looked up in ``map`` first, numbers are multiplied by ``scale``.
+    """
+
+    topic: Topic
+    path: str = ""
+    scale: float = 1.0
+    map: Mapping[str, str] = field(default_factory=dict)
+
+
+def _says_current(template: str) -> bool:
+    return "{current_a}" in template or "{current_ma}" in template
+
+
+@dataclass(frozen=True, slots=True)
+class SetpointConfig:
+    """How an ``mqtt-input`` wallbox is told its current: what is published where, and where it says what it holds.
+
+    In ``template`` the words ``{current_a}``, ``{current_ma}`` and ``{enabled}`` (``true``, or ``false`` for a pause)
+    are replaced. ``step_a`` is the finest step the box understands, in amperes.
+    """
+
+    topic: Topic
+    template: Annotated[str, Passing(_says_current, "a text with {current_a} or {current_ma}")] = "{current_a}"
+    retain: bool = False
+    step_a: Annotated[float, Between(0.01, 6)] = 0.1
+    read_back: SourceConfig | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """What meters and wallboxes have in common. ``address`` is ``host[:port]``; a missing port is the profile's."""
+    """What meters and wallboxes have in common. ``address`` is ``host[:port]``; a missing port is the profile's.
+
+    A device of one of the profiles in :data:`INPUTS` has no address. ``topics`` are those of an ``mqtt-input``.
+    """
 
     id: Identifier
     profile: str
-    address: Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+)(:\d{1,5})?", "host or host:port")]
+    address: Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+)(:\d{1,5})?", "host or host:port")] = ""
     name: str = ""
     unit: Annotated[int, Between(0, 255)] | None = None
     poll_s: Annotated[float, Between(0.1, 3600)] = 1.0
+    topics: Mapping[QuantityName, SourceConfig] = field(default_factory=dict)
+    fed_by: FedBy = field(default="modbus", init=False)
+    patience_s: float = field(default=_POLLED_PATIENCE_S, init=False)
+    """How old its readings may be to be believed: three polls, but not less than 5 s, or 60 s when others feed it."""
+
+    def __post_init__(self) -> None:
+        fed_by = INPUTS.get(self.profile.lower().replace("_", "-"), "modbus")
+        least_s = _FED_PATIENCE_S if fed_by in ("http", "mqtt") else _POLLED_PATIENCE_S
+        object.__setattr__(self, "fed_by", fed_by)
+        object.__setattr__(self, "patience_s", max(least_s, 3 * self.poll_s))
 
 
 @dataclass(frozen=True, slots=True)
 class MeterConfig(DeviceConfig):
-    """A meter. ``role`` grid: at the house connection, import positive."""
+    """A meter. ``role`` grid: at the house connection, import positive. ``values`` are those of an ``expression``."""
 
     role: Role = "display"
+    values: Mapping[QuantityName, Formula] = field(default_factory=dict)
 
 
 def _different(lines: tuple[int, ...]) -> bool:
@@ -124,15 +180,17 @@ class WallboxConfig(DeviceConfig):
     max_power_w: Formula | None = None
     min_pause_s: Annotated[float, AtLeast(0)] = 0.0
     priority: int = 1
+    setpoint: SetpointConfig | None = None
     capability: Capability = field(default=Capability(), init=False)
     lines: tuple[int, ...] = field(default=(), init=False)
     least_a: float = field(default=6.0, init=False)
     """The least that makes sense to offer: the minimum set up, or the model's own if that is higher."""
 
     def __post_init__(self) -> None:
+        DeviceConfig.__post_init__(self)
         lines = self.rotation[: self.phases] if isinstance(self.phases, int) else self.phases
         object.__setattr__(self, "lines", lines)
-        self._know(self.capability)
+        self._know(Capability(step_a=self.setpoint.step_a) if self.setpoint else self.capability)
 
     def able(self, capability: Capability) -> WallboxConfig:
         """The same wallbox, knowing what its model can do."""
@@ -164,10 +222,13 @@ class Config:
     """Folded name to initial value, of those declared variables whose initial value is a number."""
     by_key: Mapping[str, MeterConfig | WallboxConfig] = field(default_factory=dict, init=False)
     """Folded id to meter or wallbox, for names in formulas."""
+    inputs: tuple[MeterConfig | WallboxConfig, ...] = field(default=(), init=False)
+    """Those that are not read over Modbus, in their order."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "declared", {fold(name): (name, v) for name, v in self.variables.items()})
         object.__setattr__(self, "by_key", {fold(device.id): device for device in self.devices})
+        object.__setattr__(self, "inputs", tuple(device for device in self.devices if device.fed_by != "modbus"))
 
     @property
     def devices(self) -> tuple[MeterConfig | WallboxConfig, ...]:

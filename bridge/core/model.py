@@ -34,6 +34,12 @@ from bridge.core.config import (
     MqttConfig as MqttConfig,
 )
 from bridge.core.config import (
+    SetpointConfig as SetpointConfig,
+)
+from bridge.core.config import (
+    SourceConfig as SourceConfig,
+)
+from bridge.core.config import (
     VariableConfig as VariableConfig,
 )
 from bridge.core.config import (
@@ -143,11 +149,33 @@ class Variable:
     set_at: float
 
 
+class Count(NamedTuple):
+    """What an energy counter said, and when."""
+
+    wh: float
+    mono: float
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """A wallbox's energy counter as far as it is believed, and what it counted since the car was connected.
+
+    ``doubted`` does not follow from what is ``believed``, and the next reading has not borne it out yet. ``since`` is
+    when the car was connected (None: no car); ``session_wh`` stays until the next one (None: no car seen yet).
+    """
+
+    believed: Count | None = None
+    doubted: Count | None = None
+    since: float | None = None
+    session_wh: float | None = None
+
+
 @dataclass(frozen=True, slots=True)
 class Device:
     """What was last heard of a meter or wallbox. ``mono`` is when it was last read (-inf: never).
 
-    ``previous`` are the values before the last reading of a current or power.
+    ``previous`` are the values before the last reading of a current or power. ``counter``: see
+    :mod:`bridge.core.counters`.
     """
 
     online: bool = False
@@ -155,6 +183,7 @@ class Device:
     values: Values = field(default_factory=dict)
     mono: float = float("-inf")
     previous: Values = field(default_factory=dict)
+    counter: Counter | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from bridge.core import limits, otherload, receipts, sharing, variables
+from bridge.core import counters, inputs, limits, otherload, receipts, sharing, variables
 from bridge.core.limits import Books
 from bridge.core.model import (
     Config,
@@ -59,6 +59,9 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
         if isinstance(event, SetVariables):
             sets.append(event)
         state = apply(config, state, event, now)
+    for device in config.inputs:
+        if own := inputs.news(config, state, device, now):
+            state = apply(config, state, own, now)
     decision = decide(config, state, now)
     revision = before.revision + 1
     offers = offered(state, decision, revision, now)
@@ -107,7 +110,8 @@ def _read(config: Config, state: State, event: Read) -> State:
     known = state.devices.get(event.device, _NEVER_SEEN)
     flow = "power_w" in event.values or "current_l1_a" in event.values
     previous = known.values if flow else known.previous
-    device = Device(True, "", {**known.values, **event.values}, event.mono, previous)
+    values, counter = counters.guarded(config, known, event)
+    device = Device(True, "", values, event.mono, previous, counter)
     return otherload.observed(config, replace(state, devices={**state.devices, event.device: device}), event)
 
 

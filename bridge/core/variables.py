@@ -226,8 +226,8 @@ class Names:
 
 
 def fresh(device: DeviceConfig, known: Device, now: Now) -> bool:
-    """Whether a device's readings may still be believed: it answers, and did so within three polls (or 5 s)."""
-    return known.online and now.mono - known.mono <= max(5.0, 3 * device.poll_s)
+    """Whether a device's readings may still be believed: it answers, and did so not too long ago."""
+    return known.online and now.mono - known.mono <= device.patience_s
 
 
 def _date(member: str, now: Now) -> float:

@@ -60,10 +60,12 @@ def test_a_newer_snapshot_with_the_same_setpoint_is_what_a_confirmation_counts_f
 
 def test_what_was_decided_before_the_box_was_known_waits_for_a_better_decision(rogue: Rogue) -> None:
     """At start the core has not seen the box and pauses it; a charging car must not notice."""
-    with House([(box("E1", rogue.address), BOX)]) as house:
+    with House([(box("E1", rogue.address, poll_s=0.01), BOX)]) as house:
         house.offer(E1=0.0)
         assert house.met("E1")
         house.offer(E1=7.0)
+        seen = len(house.reads("E1"))
+        assert house.until(lambda: len(house.reads("E1")) > seen)
         house.offer(E1=16.0)
         assert house.until(lambda: any(c.revision == 3 for c in house.confirmed("E1")))
         assert values(rogue) == []
