@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import failures, footprint, latency, scale, table
+from bench import failures, footprint, latency, reading, scale, table
 from bench.table import Row
 
-PARTS = ("latency", "failures", "scale", "footprint")
+PARTS = ("latency", "failures", "profiles", "scale", "footprint")
 
 
 def main() -> int:
@@ -56,6 +56,8 @@ def _measured(part: str, quick: bool) -> Iterator[Row]:
         return latency.run(latency.Effort(2, 8) if quick else latency.Effort(5, 80))
     if part == "failures":
         return failures.run(failures.Effort(4, (1.0,)) if quick else failures.Effort(40, (1.0, 3.0, 6.0)))
+    if part == "profiles":
+        return reading.run(1, 0.0, 2.0) if quick else reading.run(5, 3.0, 10.0)
     if part == "scale":
         return scale.run(0.0, 1.5) if quick else scale.run(3.0, 10.0)
     return footprint.run(1, 0.5) if quick else footprint.run(5, 2.0)

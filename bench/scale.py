@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from bench.devices import Devices, meter
 from bench.stack import Box, Bridge, Broker, wait_for
-from bench.table import Row
+from bench.table import Row, percentile
 
 PART = "Scale"
 SIZES = (10, 100, 500)
@@ -20,29 +20,34 @@ LINEAR = 1.25
 
 
 class Size(NamedTuple):
-    """What a site of ``devices`` costs. ``worst_s``: the longest time between two polls of the same device."""
+    """What a site of ``devices`` costs.
+
+    ``worst_s``: the longest time between two polls of the same device; ``p99_s``: the 99th percentile of all of them.
+    """
 
     devices: int
     cpu_percent: float
     resident_mib: float
     worst_s: float
+    p99_s: float
     polls_per_s: float
 
 
 def run(settle_s: float, watch_s: float) -> Iterator[Row]:
     """All rows of this part."""
-    sizes = [_size(count, settle_s, watch_s) for count in SIZES]
-    for size in sizes:
-        name = f"{size.devices} devices: "
-        note = f"{size.cpu_percent / size.devices:.3f} % a device"
-        goal = 100.0 if size is sizes[-1] else None
-        yield Row(PART, name + "CPU, of one core", size.cpu_percent, "%", goal, note=note)
-        yield Row(PART, name + "memory", size.resident_mib, "MiB")
-        late = (size.worst_s - POLL_S) / POLL_S * 100
-        goal = 10.0 if size is sizes[-1] else None
-        yield Row(PART, name + "latest poll", late, "% late", goal, note=f"{size.polls_per_s:.1f} polls a second")
-    yield _growth("CPU", "%", [size.cpu_percent for size in sizes])
-    yield _growth("memory", "KiB", [size.resident_mib * 1024 for size in sizes])
+    sizes = [size(count, settle_s, watch_s) for count in SIZES]
+    for one in sizes:
+        name = f"{one.devices} devices: "
+        note = f"{one.cpu_percent / one.devices:.3f} % a device"
+        goal = 100.0 if one is sizes[-1] else None
+        yield Row(PART, name + "CPU, of one core", one.cpu_percent, "%", goal, note=note)
+        yield Row(PART, name + "memory", one.resident_mib, "MiB")
+        goal = 10.0 if one is sizes[-1] else None
+        yield Row(
+            PART, name + "latest poll", late(one.worst_s), "% late", goal, note=f"{one.polls_per_s:.1f} polls a second"
+        )
+    yield _growth("CPU", "%", [one.cpu_percent for one in sizes])
+    yield _growth("memory", "KiB", [one.resident_mib * 1024 for one in sizes])
 
 
 def _growth(what: str, unit: str, costs: Sequence[float]) -> Row:
@@ -55,7 +60,13 @@ def _growth(what: str, unit: str, costs: Sequence[float]) -> Row:
     return Row(PART, f"growth of {what}", upper / lower if lower > 0 else math.inf, "x", LINEAR, note=note)
 
 
-def _size(count: int, settle_s: float, watch_s: float) -> Size:
+def late(between_s: float) -> float:
+    """How late the second of two polls came, in percent of the period."""
+    return (between_s - POLL_S) / POLL_S * 100
+
+
+def size(count: int, settle_s: float, watch_s: float) -> Size:
+    """Measure a site of so many meters."""
     with (
         Broker() as broker,
         Devices([{1: meter()} for _ in range(count)]) as devices,
@@ -71,5 +82,6 @@ def _size(count: int, settle_s: float, watch_s: float) -> Size:
         polls = [[read.at for read in devices.reads(n)] for n in range(count)]
     # Begin and end count as polls: a device that is not asked any more must not look punctual.
     worst_s = max(b - a for one in polls for a, b in pairwise([begun, *one, begun + lasted_s]))
+    p99_s = percentile([b - a for one in polls for a, b in pairwise(one)], 0.99)
     cpu = (after.cpu_s - before.cpu_s) / lasted_s * 100
-    return Size(count, cpu, after.resident_mib, worst_s, sum(map(len, polls)) / lasted_s)
+    return Size(count, cpu, after.resident_mib, worst_s, p99_s, sum(map(len, polls)) / lasted_s)

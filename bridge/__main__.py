@@ -70,9 +70,9 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("profiles", profiles, "list the device profiles, or check profile files")
     sub.add_argument("files", nargs="*", metavar="FILE")
     with_file(sub)
-    sub = add("probe", probe, "read a device once and print every quantity; never writes")
-    sub.add_argument("address", metavar="ADDRESS", help="host or host:port")
-    sub.add_argument("--profile", required=True, metavar="NAME")
+    sub = add("probe", probe, "find out what a device is, or read it once by its profile; never writes")
+    sub.add_argument("address", metavar="ADDRESS", help="host, host:port, rtu://host:port or /dev/ttyUSB0")
+    sub.add_argument("--profile", metavar="NAME", help="print every quantity; left out: try all profiles")
     sub.add_argument("--unit", type=int, metavar="N")
     sub.add_argument("--json", action="store_true")
     with_file(sub)
@@ -228,18 +228,23 @@ def _profile_folders(options: argparse.Namespace) -> list[Path]:
 
 
 def probe(options: argparse.Namespace) -> int:
-    """Read a device once; 1 when nothing could be read."""
-    from bridge.modbus import load
-    from bridge.modbus.probe import probe as read
+    """Read a device once, or find the profiles that fit; 1 when nothing could be read or none does."""
+    from bridge.modbus import discover, load
+    from bridge.modbus import probe as prober
 
-    profile = load.load(options.profile, _profile_folders(options))
-    rows = read(options.address, profile, options.unit)
-    if options.json:
-        print(json.dumps([row._asdict() for row in rows], indent=2))
+    folders = _profile_folders(options)
+    found: Sequence[prober.Row | discover.Found]
+    if options.profile:
+        found = rows = prober.probe(options.address, load.load(options.profile, folders), options.unit)
+        success = any(row.value is not None for row in rows)
     else:
-        for row in rows:
-            print(row)
-    return 0 if any(row.value is not None for row in rows) else 1
+        found = discover.discover(options.address, map(load.read, load.available(folders).values()), options.unit)
+        success = bool(found)
+    if options.json:
+        print(json.dumps([one._asdict() for one in found], indent=2))
+    else:
+        print(*found or ["no profile fits"], sep="\n")
+    return 0 if success else 1
 
 
 def try_(options: argparse.Namespace) -> int:
@@ -271,7 +276,7 @@ def simulate(options: argparse.Namespace) -> int:
     setup = app.prepare(config.find(options.config))
     _log()
     site = Site(setup.config)
-    for device in setup.config.devices:
+    for device in filter(lambda device: device.address, setup.config.devices):
         print(f"{device.id}: {device.profile} on {device.address}", flush=True)
     return _serve(site)
 

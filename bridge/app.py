@@ -12,20 +12,24 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
+from difflib import get_close_matches
 from pathlib import Path
 from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bridge import config as configuration
-from bridge.core.model import Config, Now
+from bridge.core.config import fed_by
+from bridge.core.model import Config, DeviceConfig, MeterConfig, Now
 from bridge.edge import Edge
 from bridge.errors import ConfigError
 from bridge.http.edge import HttpEdge
 from bridge.http.passwords import PasswordFile
 from bridge.hub import Hub
 from bridge.modbus import load
+from bridge.modbus.address import Where, locate
 from bridge.modbus.edge import ModbusEdge
 from bridge.modbus.profile import Profile, capability
+from bridge.modbus.quantities import QUANTITIES
 from bridge.mqtt.edge import MqttEdge
 from bridge.schema import Leaf
 from bridge.storage.edge import StorageEdge
@@ -53,7 +57,7 @@ def prepare(path: Path) -> Setup:
         for leaf in leaves:
             if place := re.fullmatch(r"(meters|wallboxes)\[\d+\]\.profile", leaf.path):
                 name = str(leaf.value)
-                if DeviceConfig("X", name).fed_by != "modbus":
+                if fed_by(name) != "modbus":
                     continue
                 try:
                     profile = profiles[name] = load.load(name, own)
@@ -64,11 +68,51 @@ def prepare(path: Path) -> Setup:
                     yield leaf, f"{name} is the profile of a {profile.kind}"
                 elif place[1] == "wallboxes" and capability(profile) is None:
                     yield leaf, f"{name} has no setpoint: such a box cannot be controlled"
+        yield from _unreachable(leaves, profiles)
+        yield from _strangers(leaves, profiles)
+        yield from _misspelt(leaves)
 
     config = configuration.load(path, check)
-    able = (box.able(known) for box in config.wallboxes if (known := capability(profiles[box.profile])))
-    by_id = {device.id: profiles[device.profile] for device in config.devices}
-    return Setup(replace(config, wallboxes=tuple(able)), by_id)
+    by_id = {device.id: profiles[device.profile] for device in config.devices if device.fed_by == "modbus"}
+    able = {id: known for id, profile in by_id.items() if (known := capability(profile))}
+    boxes = (box.able(able[box.id]) if box.id in able else box for box in config.wallboxes)
+    return Setup(replace(config, wallboxes=tuple(boxes)), by_id)
+
+
+def _unreachable(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:
+    """Addresses that cannot be used, and devices that share a connection but want to be talked to differently."""
+    places = {leaf.path: leaf for leaf in leaves}
+    first: dict[tuple[str, int], tuple[str, Where]] = {}
+    for leaf in leaves:
+        if isinstance(leaf.value, DeviceConfig) and leaf.value.profile in profiles and leaf.value.address:
+            place = places.get(f"{leaf.path}.address", leaf)
+            try:
+                where = locate(leaf.value.address, profiles[leaf.value.profile].connection)
+            except ConfigError as error:
+                yield from ((place, mistake) for mistake in error.mistakes)
+                continue
+            other, there = first.setdefault((where.host, where.port), (leaf.value.id, where))
+            if there != where:
+                yield place, f"{other} shares {where} and speaks {there.spoken}, this device {where.spoken}"
+
+
+def _strangers(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:
+    """Inverters and batteries as grid meters that do not know the house connection, only themselves."""
+    places = {leaf.path: leaf for leaf in leaves}
+    for leaf in leaves:
+        if isinstance(leaf.value, MeterConfig) and leaf.value.role == "grid":
+            profile = profiles.get(leaf.value.profile)
+            if profile and profile.kind in ("inverter", "battery") and "grid" not in profile.roles:
+                yield places[f"{leaf.path}.role"], f"{profile.id} does not measure the house connection"
+
+
+def _misspelt(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Quantities that are fed or worked out under a name nobody knows."""
+    for leaf in leaves:
+        named = re.fullmatch(r"(meters|wallboxes)\[\d+\]\.(topics|values)\.(\w+)", leaf.path)
+        if named and leaf.value == named[3] and leaf.value not in QUANTITIES:
+            close = get_close_matches(named[3], QUANTITIES, n=1)
+            yield leaf, "no such quantity" + (f" (did you mean {close[0]}?)" if close else "")
 
 
 def folders(named: str | Sequence[str], path: Path) -> list[Path]:

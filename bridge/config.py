@@ -46,7 +46,7 @@ def load(path: Path, checks: Checks = lambda leaves: ()) -> Config:
 
 def _twice(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
     """Names that are given twice; upper and lower case make no difference in formulas."""
-    for pattern in (r"(meters|wallboxes)\[\d+\]\.id", r"variables\.[^.]+"):
+    for pattern in (r"(meters|wallboxes)\[\d+\]\.id", r"(meters|wallboxes)\[\d+\]\.proxy", r"variables\.[^.]+"):
         seen: dict[str, Leaf] = {}
         for leaf in leaves:
             if isinstance(leaf.value, str) and re.fullmatch(pattern, leaf.path):
@@ -70,7 +70,7 @@ def _dangling(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
 
 
 _HAS = {
-    "modbus": ("address", "unit"),
+    "modbus": ("address", "unit", "proxy"),
     "http": (),
     "mqtt": ("topics", "setpoint"),
     "expression": ("values",),
@@ -81,7 +81,7 @@ _HAS = {
 def _fed(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
     """Devices that lack what their kind needs, or have what has no meaning for it."""
     places = {leaf.path: leaf for leaf in leaves}
-    base = places["mqtt.topic"].value if "mqtt.topic" in places else MqttConfig.topic
+    base = places["mqtt.topic"].value if "mqtt.topic" in places else MqttConfig().topic
     for leaf in leaves:
         if isinstance(leaf.value, DeviceConfig):
             for key, problem in (*_keys(leaf.value), *_unusable(leaf.value), *_topics(leaf.value, f"{base}/")):
@@ -94,7 +94,7 @@ def _keys(device: DeviceConfig) -> Iterator[tuple[str, str]]:
         given = getattr(device, key, None) not in (None, "", {})
         if given and key not in _HAS[device.fed_by]:
             yield key, f"{key} has no meaning with the profile {device.profile}"
-        elif not given and key in _HAS[device.fed_by] and key != "unit" and hasattr(device, key):
+        elif not given and key in _HAS[device.fed_by] and key not in ("unit", "proxy") and hasattr(device, key):
             yield "profile", f"{device.profile} needs {key}"
 
 
@@ -106,7 +106,7 @@ def _unusable(device: DeviceConfig) -> Iterator[tuple[str, str]]:
             yield "topics", "a wallbox needs the topic of its state: without a car connected it gets no current"
     elif isinstance(device, MeterConfig) and device.role == "grid" and device.fed_by in ("mqtt", "expression"):
         quantities = device.topics.keys() | device.values.keys()
-        if "power_w" not in quantities and not inputs.CURRENTS <= quantities:
+        if "power_w" not in quantities and not quantities >= inputs.CURRENTS:
             yield "profile", "a meter of the role grid needs power_w, or the current of each line"
 
 

@@ -157,10 +157,16 @@ class Hub:
 
     def _round(self) -> Snapshot:
         """Apply, decide, replace, offer, answer. Commands come before readings, each kind in its order."""
-        batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
-        questions = [item for item in batch if isinstance(item, _Question)]
-        events = [item.event if isinstance(item, _Question) else item for item in batch]
-        events.sort(key=lambda event: not event.urgent)
+        events: list[Event] = []
+        questions: list[_Question] = []
+        for _ in range(len(self._inbox)):
+            item = self._inbox.popleft()
+            if isinstance(item, _Question):
+                questions.append(item)
+                item = item.event
+            events.append(item)
+        if len(events) > 1:
+            events.sort(key=lambda event: not event.urgent)
         urgent = bool(events) and events[0].urgent
         self._last = time.monotonic()
         healthy = True

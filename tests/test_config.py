@@ -96,7 +96,7 @@ def test_the_lines_of_a_wallbox(tmp_path: Path, keys: str, lines: tuple[int, ...
         (("unit: 1", "unit: 256"), ["5: meters[0].unit: 256 does not fit; allowed: 0 to 255"]),
         (
             ('"192.168.1.10:502"', "http://x"),
-            ["5: meters[0].address: 'http://x' does not fit; allowed: host or host:port"],
+            ["5: meters[0].address: 'http://x' does not fit; allowed: host, host:port, rtu://host:port"],
         ),
         (("id: E1", "id: m1"), ["7: wallboxes[0].id: m1 is taken: line 5 has it already"]),
         (

@@ -20,6 +20,8 @@ from bridge.core.config import (
     HttpConfig,
     MeterConfig,
     MqttConfig,
+    SetpointConfig,
+    SourceConfig,
     VariableConfig,
     WallboxConfig,
 )
@@ -57,6 +59,8 @@ SHAPES = {
     "variables": (VariableConfig, ()),
     "meters": (MeterConfig, ()),
     "wallboxes": (WallboxConfig, (DeviceConfig,)),
+    "topics": (SourceConfig, ()),
+    "setpoint": (SetpointConfig, ()),
 }
 """Section to the dataclass it documents, and to those whose keys another section documents."""
 
@@ -69,7 +73,12 @@ def rows(section: str) -> dict[str, str]:
 
 def keys(shape: type) -> dict[str, object]:
     """Key to default; MISSING for keys that must be given."""
-    return {field.name: field.default for field in dataclasses.fields(shape) if field.init}
+    none = dataclasses.MISSING
+    return {
+        field.name: field.default if field.default_factory is none else field.default_factory()
+        for field in dataclasses.fields(shape)
+        if field.init
+    }
 
 
 @pytest.mark.parametrize("section", SHAPES)
@@ -86,6 +95,8 @@ def test_defaults_are_true(section: str) -> None:
         cell = row.split(" | ")[2]
         if default is dataclasses.MISSING:
             assert cell == "required", row
+        elif isinstance(default, bool):
+            assert cell == f"`{default}`".lower(), row
         elif isinstance(default, int | float):
             assert cell == f"{default:g}", row
         elif isinstance(default, tuple):

@@ -6,15 +6,23 @@ Units are part of the names: ``_w`` watts, ``_a`` amperes, ``_s`` seconds; None 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from copy import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from bridge.core.allowed import AtLeast, Between, Matching, Passing
 from bridge.core.formulas import Formula, fold, is_name
 
 HostPort = Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}", "host:port")]
+Address = Annotated[
+    str,
+    Matching(
+        r"((tcp|rtu|ascii)://)?(\[[0-9A-Fa-f:.]+\]|[^:\s/?]+)(:\d{1,5})?|(serial://)?/[^\s?]+(\?\S*)?",
+        "host, host:port, rtu://host:port or /dev/ttyUSB0",
+    ),
+]
 Identifier = Annotated[str, Matching(r"[A-Za-z][A-Za-z0-9_]{0,31}", "a letter, then letters, digits or _, 32 at most")]
 BrokerUrl = Annotated[
     str, Matching(r"mqtts?://([^@/\s]*@)?[^/@\s]+/?", "mqtt://[user:password@]host[:port] or mqtts://…")
@@ -86,6 +94,12 @@ class Capability:
 INPUTS: Mapping[str, FedBy] = {"http-input": "http", "mqtt-input": "mqtt", "expression": "expression"}
 """Profiles of devices nobody polls, and where their readings come from. All others are read over Modbus."""
 
+
+def fed_by(profile: str) -> FedBy:
+    """Where the readings of a device with this profile come from; hyphens or underscores are the same."""
+    return INPUTS.get(profile.lower().replace("_", "-"), "modbus")
+
+
 _POLLED_PATIENCE_S = 5.0
 _FED_PATIENCE_S = 60.0
 
@@ -119,32 +133,35 @@ class SetpointConfig:
     topic: Topic
     template: Annotated[str, Passing(_says_current, "a text with {current_a} or {current_ma}")] = "{current_a}"
     retain: bool = False
-    step_a: Annotated[float, Between(0.01, 6)] = 0.1
+    step_a: Annotated[float, Between(0.1, 6)] = 0.1
     read_back: SourceConfig | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceConfig:
-    """What meters and wallboxes have in common. ``address`` is ``host[:port]``; a missing port is the profile's.
+    """What meters and wallboxes have in common. ``address`` is ``host[:port]``, with ``tcp://``, ``rtu://`` or
+    ``ascii://`` in front if the profile's framing is not what is spoken there, or a serial line such as
+    ``/dev/ttyUSB0``; what is left out, the profile says.
 
+    ``proxy``: where others may read the device through the bridge, by Modbus/TCP.
     A device of one of the profiles in :data:`INPUTS` has no address. ``topics`` are those of an ``mqtt-input``.
     """
 
     id: Identifier
     profile: str
-    address: Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+)(:\d{1,5})?", "host or host:port")] = ""
+    address: Address = ""
     name: str = ""
     unit: Annotated[int, Between(0, 255)] | None = None
     poll_s: Annotated[float, Between(0.1, 3600)] = 1.0
+    proxy: HostPort | None = None
     topics: Mapping[QuantityName, SourceConfig] = field(default_factory=dict)
     fed_by: FedBy = field(default="modbus", init=False)
     patience_s: float = field(default=_POLLED_PATIENCE_S, init=False)
     """How old its readings may be to be believed: three polls, but not less than 5 s, or 60 s when others feed it."""
 
     def __post_init__(self) -> None:
-        fed_by = INPUTS.get(self.profile.lower().replace("_", "-"), "modbus")
-        least_s = _FED_PATIENCE_S if fed_by in ("http", "mqtt") else _POLLED_PATIENCE_S
-        object.__setattr__(self, "fed_by", fed_by)
+        object.__setattr__(self, "fed_by", fed_by(self.profile))
+        least_s = _FED_PATIENCE_S if self.fed_by in ("http", "mqtt") else _POLLED_PATIENCE_S
         object.__setattr__(self, "patience_s", max(least_s, 3 * self.poll_s))
 
 
@@ -199,6 +216,9 @@ class WallboxConfig(DeviceConfig):
         return known
 
     def _know(self, capability: Capability) -> None:
+        # Nobody wants to read 10.869 A: steps finer than 0.1 A are taken several at a time.
+        coarse = math.ceil(0.1 / capability.step_a - 1e-6)
+        capability = replace(capability, step_a=round(capability.step_a * max(1, coarse), 6))
         object.__setattr__(self, "capability", capability)
         object.__setattr__(self, "least_a", max(self.min_current_a, capability.min_a))
 
@@ -218,8 +238,6 @@ class Config:
     state_dir: str | None = None
     declared: Mapping[str, tuple[str, VariableConfig]] = field(default_factory=dict, init=False)
     """Folded name to (name as written, declaration)."""
-    initial: Mapping[str, float] = field(default_factory=dict, init=False)
-    """Folded name to initial value, of those declared variables whose initial value is a number."""
     by_key: Mapping[str, MeterConfig | WallboxConfig] = field(default_factory=dict, init=False)
     """Folded id to meter or wallbox, for names in formulas."""
     inputs: tuple[MeterConfig | WallboxConfig, ...] = field(default=(), init=False)

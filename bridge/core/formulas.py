@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _PLAIN = re.compile(r"\d{1,15}(\.\d{1,15})?")
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 MAX_WHOLE = 2.0**53
 """Up to here every whole number is a float of its own, so that ``&`` and ``|`` are exact."""
@@ -45,14 +46,15 @@ class Formula:
     """A parsed formula.
 
     ``constant``: its value, when it is just a number. ``names``: every name it reads, folded (see :func:`fold`), those
-    only asked for by ``exists`` included. ``size``: how many values and operations it consists of.
+    only asked for by ``exists`` included. ``size``: how many values and operations it consists of. ``tree``: what there
+    is to work out; None for a plain number.
     """
 
     text: str
     constant: float | None
     names: frozenset[str]
     size: int
-    tree: ast.expr = field(compare=False, repr=False)
+    tree: ast.expr | None = field(compare=False, repr=False)
 
 
 def parse(text: str | float | int) -> Formula:
@@ -65,8 +67,7 @@ def parse(text: str | float | int) -> Formula:
         text = _written(text)
     if isinstance(text, str) and _PLAIN.fullmatch(text):
         # The everyday case, on the way from a grid command to the wallboxes: no grammar needed.
-        value = float(text)
-        return Formula(text, value, frozenset(), 1, ast.Constant(value))
+        return Formula(text, float(text), frozenset(), 1, None)
     if not isinstance(text, str):
         raise FormulaError(f"a formula is a number or a text, not {type(text).__name__}", 1)
     if len(text) > MAX_LENGTH:
@@ -84,7 +85,8 @@ def evaluate(formula: Formula, lookup: Callable[[str], float]) -> float:
     """
     if formula.constant is not None:
         return formula.constant
-    value: float = _Evaluator(lookup).eval(formula.text, previously_parsed=formula.tree)
+    assert formula.tree is not None
+    value: float = _Evaluator(lookup)._eval(formula.tree)
     return value + 0.0  # -0.0 becomes 0.0, which is what people read
 
 
@@ -92,7 +94,7 @@ def is_name(text: str) -> bool:
     """Whether a variable may be called this: up to 64 ASCII letters, digits and ``_``, no digit first, no word of the
     language."""
     word = text.casefold()
-    return bool(re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]{0,63}", text)) and word not in KEYWORDS and word not in FUNCTIONS
+    return _NAME.fullmatch(text) is not None and word not in KEYWORDS and word not in FUNCTIONS
 
 
 def _written(number: float) -> str:

@@ -5,7 +5,7 @@ Unknown means smaller: where an input is missing there is a number all the same,
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, lru_cache
 
 from bridge.core.formulas import Formula, NoValue, evaluate
 from bridge.core.model import (
@@ -13,6 +13,7 @@ from bridge.core.model import (
     Device,
     GridDecision,
     Limit,
+    MeterConfig,
     Now,
     PerLine,
     State,
@@ -20,7 +21,7 @@ from bridge.core.model import (
     Variable,
     WallboxConfig,
 )
-from bridge.core.otherload import other_load
+from bridge.core.otherload import flows, other_load
 from bridge.core.variables import Names, current, fresh, initial
 
 
@@ -36,6 +37,7 @@ class Books:
         self.config = config
         self.state = state
         self.now = now
+        self.meters = [meter for meter in config.meters if meter.role == "grid"]
         self.variables = current(config, state)
         self.names = Names(config, state, self.variables, now)
         self._grid_side: Names | None = None
@@ -43,16 +45,12 @@ class Books:
             others = {key: v for key, v in self.variables.items() if v.source != "mqtt"}
             self._grid_side = Names(config, state, {**initial(config), **others}, now)
 
-    def unreduced(self, formula: Formula) -> float | Unknown:
-        """The formula's value with every declared variable at its initial value."""
-        numbers = self.config.initial
-        if not numbers.keys() >= formula.names:
-            return Names(self.config, self.state, initial(self.config), self.now).value(formula)
-        # The everyday case: only plain numbers take part.
-        try:
-            return evaluate(formula, numbers.__getitem__)
-        except NoValue as error:
-            return Unknown(str(error))
+    def unreduced(self) -> float | Unknown:
+        """What the house connection allows with every declared variable at its initial value."""
+        always = _always_unreduced(self.config)
+        if always is not None:
+            return always
+        return Names(self.config, self.state, initial(self.config), self.now).value(self.config.grid.connection_power_w)
 
     def limit(self, formula: Formula, unit: str) -> Limit | Unknown:
         """What a limit formula allows now, never negative."""
@@ -73,15 +71,18 @@ class Books:
         """The reason in words, and the source: who set the youngest variable that takes part."""
         if not formula.names:
             return f"{formula.text} {unit}", "config"
-        taking_part = [self.variables[key] for key in sorted(formula.names) if key in self.variables]
-        shown = ", ".join(f"{v.name} = {self._shown(v)} ({v.source})" for v in taking_part)
-        youngest = max(taking_part, key=lambda variable: variable.set_at, default=None)
-        reason = f"{formula.text} = {value:g} {unit}" + (f" with {shown}" if shown else "")
+        reason, between = f"{formula.text} = {value:g} {unit}", " with "
+        youngest: Variable | None = None
+        for key in sorted(formula.names):
+            variable = self.variables.get(key)
+            if variable is None:
+                continue
+            number = self.names.value(variable.formula)
+            shown = "?" if isinstance(number, Unknown) else f"{number:g}"
+            reason, between = f"{reason}{between}{variable.name} = {shown} ({variable.source})", ", "
+            if youngest is None or variable.set_at > youngest.set_at:
+                youngest = variable
         return reason, youngest.source if youngest else "config"
-
-    def _shown(self, variable: Variable) -> str:
-        value = self.names.value(variable.formula)
-        return "?" if isinstance(value, Unknown) else f"{value:g}"
 
 
 def connection(books: Books) -> GridDecision:
@@ -92,15 +93,31 @@ def connection(books: Books) -> GridDecision:
     if isinstance(limit, Unknown):
         reason = f"fail-safe {grid.failsafe_power_w:g} W: {grid.connection_power_w.text} has no value: {limit.reason}"
         return GridDecision(grid.failsafe_power_w, "failsafe", reason, "config", power_w)
-    unreduced = books.unreduced(grid.connection_power_w)
+    unreduced = books.unreduced()
     limited = isinstance(unreduced, Unknown) or limit.amount < unreduced
     state = "limited" if limited and grid.connection_power_w.names else "unlimited"
     return GridDecision(limit.amount, state, limit.reason, limit.source, power_w)
 
 
+@lru_cache(maxsize=8)
+def _always_unreduced(config: Config) -> float | Unknown | None:
+    """The everyday case of :meth:`Books.unreduced`, in which only plain numbers take part; None: it may change."""
+    formula = config.grid.connection_power_w
+    constants = {key: variable.formula.constant for key, variable in initial(config).items()}
+    numbers = {key: number for key, number in constants.items() if number is not None}
+    if not numbers.keys() >= formula.names:
+        return None
+    try:
+        return evaluate(formula, numbers.__getitem__)
+    except NoValue as error:
+        return Unknown(str(error))
+
+
 def wallbox(books: Books, box: WallboxConfig) -> Limit:
     """The tightest limit on one wallbox alone, in amperes per line."""
     tightest = _model(box.profile, box.capability.max_a)
+    if box.max_current_a is None and box.max_power_w is None:
+        return tightest
     for formula, unit, per_ampere in (
         (box.max_current_a, "A", 1.0),
         (box.max_power_w, "W", books.config.grid.voltage * len(box.lines)),
@@ -126,19 +143,19 @@ def room(books: Books, grid: GridDecision) -> tuple[PerLine, Limit]:
     """What the wallboxes may draw together, in amperes per line, and the limit that binds them (in watts)."""
     config, state = books.config, books.state
     three = 3 * config.grid.voltage
-    reserve = Limit(0.0, "", "config")
+    reserve_w = 0.0
     binding = Limit(grid.limit_w, grid.reason, grid.source)
     if config.grid.reserve_w is not None:
         value = books.names.value(config.grid.reserve_w)
         if isinstance(value, Unknown):
             return (0.0, 0.0, 0.0), Limit(0.0, f"the reserve has no value: {value.reason}", "config")
-        reserve = Limit(max(0.0, value), f" less {value:g} W reserve", "config")
-    house_a = (grid.limit_w - reserve.amount) / three
+        reserve_w = max(0.0, value)
+    house_a = (grid.limit_w - reserve_w) / three
     lines: PerLine = (house_a, house_a, house_a)
-    meters = [meter for meter in config.meters if meter.role == "grid"]
+    meters = books.meters
     if meters:
         other = other_load(state)
-        silent = [m for m in meters if not fresh(m, state.devices.get(m.id, Device()), books.now)]
+        silent = [meter for meter in meters if not _tells(books, meter)]
         if silent:
             # Nobody knows what the house draws: at most the fail-safe, and not more than when it was last known.
             house_a = min(house_a, config.grid.failsafe_power_w / three)
@@ -156,14 +173,19 @@ def room(books: Books, grid: GridDecision) -> tuple[PerLine, Limit]:
     return lines, binding
 
 
+def _tells(books: Books, meter: MeterConfig) -> bool:
+    """Whether a grid meter is read and says what flows."""
+    known = books.state.devices.get(meter.id, Device())
+    return fresh(meter, known, books.now) and flows(known.values)
+
+
 def grid_power(books: Books) -> float | None:
     """The power at the house connection in watts, import positive; None without a grid meter that is read."""
     total = 0.0
-    meters = [meter for meter in books.config.meters if meter.role == "grid"]
-    for meter in meters:
+    for meter in books.meters:
         known = books.state.devices.get(meter.id, Device())
         power = known.values.get("power_w")
         if not fresh(meter, known, books.now) or not isinstance(power, int | float):
             return None
         total += power
-    return total if meters else None
+    return total if books.meters else None

@@ -100,7 +100,7 @@ class Read(Event):
 
 @dataclass(frozen=True, slots=True)
 class Link(Event):
-    """A device became reachable or unreachable; ``reason`` says why it is not."""
+    """A device became reachable or unreachable; ``reason`` says why it is not, or what is wrong although it is."""
 
     device: str
     online: bool
@@ -174,8 +174,8 @@ class Counter:
 class Device:
     """What was last heard of a meter or wallbox. ``mono`` is when it was last read (-inf: never).
 
-    ``previous`` are the values before the last reading of a current or power. ``counter``: see
-    :mod:`bridge.core.counters`.
+    ``previous`` are the values before the last reading of a current or power, ``every_s`` how far apart the last two
+    of these were: long for boxes that want pauses between requests. ``counter``: see :mod:`bridge.core.counters`.
     """
 
     online: bool = False
@@ -183,7 +183,12 @@ class Device:
     values: Values = field(default_factory=dict)
     mono: float = float("-inf")
     previous: Values = field(default_factory=dict)
+    every_s: float = 0.0
     counter: Counter | None = None
+
+
+OBEYING_S = 6.0
+"""A car has obeyed a lower current after so long, the reading that shows it included."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,15 @@ class Offer:
     confirmed_at: float | None = None
     pending: tuple[tuple[int, float], ...] = ()
     paused_mono: float = float("-inf")
+    lowered: tuple[float, float] = (float("-inf"), 0.0)
+    """(mono, amperes) of the ceiling before it was last lowered."""
+
+    def lately_a(self, mono: float) -> float | None:
+        """The most the car may be drawing now: it has up to five seconds to obey (IEC 61851-1, Annex A)."""
+        ceiling_a = self.ceiling_a
+        if ceiling_a is None or mono - self.lowered[0] > OBEYING_S:
+            return ceiling_a
+        return max(ceiling_a, self.lowered[1])
 
     @property
     def ceiling_a(self) -> float | None:
@@ -243,6 +257,8 @@ class State:
     """What the house draws beside the wallboxes, seen in the last seconds: (mono, amperes per line)."""
     grid_sample: tuple[float, PerLine] | None = None
     """A reading of the grid meters that waits until every wallbox has been read after it."""
+    unsteady: int = 0
+    """So many of these in a row told nothing, because cars changed their current around them."""
     offers: Mapping[str, Offer] = field(default_factory=dict)
     receipts: Mapping[int, Receipt] = field(default_factory=dict)
     last_receipt: int = 0

@@ -4,7 +4,8 @@ Other load = grid meter − wallboxes. Taken naively, a car that starts between 
 16 A, and the car would be paused for it. So each reading of the grid meter counts twice:
 
 * at once, less all that the wallboxes may be drawing at most: whatever is above that is the house's for certain;
-* once every wallbox has been read after it, less what they measured: of the readings around it the higher one.
+* once every wallbox has been read after it, less what they drew. A reading around which a car changed its current says
+  nothing for certain: what was known before holds on, for a few readings.
 
 The highest result of the last seconds holds (:data:`WINDOW_S`): a rise counts at once, a fall when it has lasted.
 """
@@ -20,8 +21,12 @@ WINDOW_S = 4.0
 
 _LINES = (1, 2, 3)
 _NOTHING: PerLine = (0.0, 0.0, 0.0)
-_PATIENCE_S = 10.0
+_PATIENCE_S = 15.0
 """A grid reading that some wallbox has not answered after so long is given up for a newer one."""
+_STEADY_A = 1.0
+"""Wallboxes that changed by less than this, all together, held still."""
+_UNSTEADY = 3
+"""After so many readings with cars in motion the one that leaves least for them counts."""
 
 
 def other_load(state: State) -> PerLine:
@@ -40,7 +45,7 @@ def observed(config: Config, state: State, event: Read) -> State:
         drawn = _grid(config, state)
         if drawn is None:
             return state
-        state = _noted(state, event.mono, _less(drawn, (_most(box, state) for box in config.wallboxes)))
+        state = _noted(state, event.mono, _less(drawn, (_most(box, state, event.mono) for box in config.wallboxes)))
         waiting = state.grid_sample
         if waiting is None or event.mono - waiting[0] > _PATIENCE_S:
             state = replace(state, grid_sample=(event.mono, drawn))
@@ -50,8 +55,14 @@ def observed(config: Config, state: State, event: Read) -> State:
     boxes = [box for box in config.wallboxes if state.devices.get(box.id, Device()).online]
     if any(state.devices[box.id].mono < since for box in boxes):
         return state
-    measured = _less(drawn, (_measured(config, box, state) for box in boxes))
-    return replace(_noted(state, event.mono, measured), grid_sample=None)
+    state = replace(state, grid_sample=None)
+    before, after = zip(*(_around(config, box, state, event.mono) for box in boxes), strict=True) if boxes else ((), ())
+    highest, lowest = _less(drawn, map(_lower, before, after)), _less(drawn, map(_higher, before, after))
+    if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
+        if state.other_load and state.unsteady < _UNSTEADY:
+            return _noted(replace(state, unsteady=state.unsteady + 1), event.mono, other_load(state))
+        return _noted(state, event.mono, highest)
+    return _noted(replace(state, unsteady=0), event.mono, highest)
 
 
 def _noted(state: State, mono: float, load: PerLine) -> State:
@@ -79,26 +90,39 @@ def _grid(config: Config, state: State) -> PerLine | None:
     return total[0], total[1], total[2]
 
 
-def _most(box: WallboxConfig, state: State) -> PerLine:
+def _most(box: WallboxConfig, state: State, mono: float) -> PerLine:
     """The most a wallbox may be drawing; an unreachable one is booked elsewhere and counts as the house's."""
     if not state.devices.get(box.id, Device()).online:
         return _NOTHING
-    ceiling = state.offers.get(box.id, Offer()).ceiling_a
+    ceiling = state.offers.get(box.id, Offer()).lately_a(mono)
     return _on_lines(box.lines, box.capability.max_a if ceiling is None else ceiling)
 
 
-def _measured(config: Config, box: WallboxConfig, state: State) -> PerLine:
-    """What a wallbox drew at the time of the grid reading. One that measures nothing draws all it is offered."""
+def _around(config: Config, box: WallboxConfig, state: State, mono: float) -> tuple[PerLine, PerLine]:
+    """What a wallbox drew before and after the grid reading. One that measures nothing draws all it is offered."""
     known = state.devices[box.id]
-    newest = line_currents(known.values, box.lines, config.grid.voltage)
-    if newest is None:
-        return _most(box, state) if known.values.get("state") == "C" else _NOTHING
-    before = line_currents(known.previous, box.lines, config.grid.voltage) or newest
-    return max(newest[0], before[0]), max(newest[1], before[1]), max(newest[2], before[2])
+    after = line_currents(known.values, box.lines, config.grid.voltage)
+    if after is None:
+        drawn = _most(box, state, mono) if known.values.get("state") == "C" else _NOTHING
+        return drawn, drawn
+    return line_currents(known.previous, box.lines, config.grid.voltage) or after, after
+
+
+def _lower(one: PerLine, other: PerLine) -> PerLine:
+    return min(one[0], other[0]), min(one[1], other[1]), min(one[2], other[2])
+
+
+def _higher(one: PerLine, other: PerLine) -> PerLine:
+    return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
 
 
 def _on_lines(lines: tuple[int, ...], amperes: float) -> PerLine:
     return (amperes if 1 in lines else 0.0, amperes if 2 in lines else 0.0, amperes if 3 in lines else 0.0)
+
+
+def flows(values: Values) -> bool:
+    """Whether the values tell what flows through a meter."""
+    return line_currents(values, _LINES, 230.0) is not None
 
 
 def line_currents(values: Values, lines: tuple[int, ...], voltage: float, signed: bool = False) -> PerLine | None:

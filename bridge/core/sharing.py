@@ -8,9 +8,10 @@ writes land. Current is reserved when it is granted, not when it is measured.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import groupby
+from operator import attrgetter
 from typing import NamedTuple
 
 from bridge.core.model import PerLine
@@ -41,19 +42,20 @@ def share(wishes: Sequence[Wish], room: PerLine) -> Mapping[str, float]:
     leaves goes to the others.
     """
     left = list(room)
-    shares = dict.fromkeys((wish.id for wish in wishes), 0.0)
-    for priority in sorted({wish.priority for wish in wishes}, reverse=True):
-        group = sorted((w for w in wishes if w.priority == priority), key=lambda w: not w.charging)
-        for wish, level in _fill(_admit(group, left), left):
-            shares[wish.id] = floor_to_step(level, wish.step_a)
+    shares: dict[str, float] = {}
+    ranked = sorted(wishes, key=lambda wish: (-wish.priority, not wish.charging))
+    for _, group in groupby(ranked, attrgetter("priority")):
+        for wish, amperes in _fill(_admit(group, shares, left), left):
+            shares[wish.id] = floor_to_step(amperes, wish.step_a)
     return shares
 
 
-def _admit(wishes: Sequence[Wish], left: list[float]) -> list[Wish]:
+def _admit(wishes: Iterable[Wish], shares: dict[str, float], left: list[float]) -> list[Wish]:
     """Those whose minimum fits beside the minima of those before them; the minima are taken off ``left``."""
     admitted = []
     for wish in wishes:
-        if wish.cap_a + _DUST_A >= wish.min_a and all(left[line - 1] + _DUST_A >= wish.min_a for line in wish.lines):
+        shares[wish.id] = 0.0
+        if min(wish.cap_a, _tightest(left, wish.lines)) + _DUST_A >= wish.min_a:
             admitted.append(wish)
             for line in wish.lines:
                 left[line - 1] -= wish.min_a
@@ -66,11 +68,13 @@ def _fill(wishes: Sequence[Wish], left: list[float]) -> list[tuple[Wish, float]]
     settled: list[tuple[Wish, float]] = []
     while rising:
         # The line whose level is lowest binds first; its boxes are settled, the others rise on.
-        lines = {line for wish in rising for line in wish.lines}
-        level, tightest = min((_level([w for w in rising if line in w.lines], left[line - 1]), line) for line in lines)
+        level, binding = math.inf, 0
+        for line, rest in enumerate(left, 1):
+            if (here := _level(rising, line, rest)) < level:
+                level, binding = here, line
         higher = []
         for wish in rising:
-            if tightest not in wish.lines:
+            if binding and binding not in wish.lines:
                 higher.append(wish)
                 continue
             amount = min(wish.cap_a, max(level, wish.min_a))
@@ -81,16 +85,28 @@ def _fill(wishes: Sequence[Wish], left: list[float]) -> list[tuple[Wish, float]]
     return settled
 
 
-def _level(wishes: Sequence[Wish], left: float) -> float:
-    """The level to which ``left`` amperes (beyond the minima) lift these boxes; infinite when all reach their cap."""
-    edges = sorted({w.min_a for w in wishes} | {w.cap_a for w in wishes})
-    for low, high in pairwise(edges):
-        climbing = sum(1 for w in wishes if w.min_a <= low and w.cap_a >= high)
-        cost = climbing * (high - low)
+def _level(wishes: Iterable[Wish], line: int, left: float) -> float:
+    """The level to which ``left`` amperes beyond the minima lift the boxes on a line; infinite: all reach their cap."""
+    edges: list[tuple[float, int]] = []
+    for wish in wishes:
+        if line in wish.lines:
+            edges += (wish.min_a, 1), (wish.cap_a, -1)
+    edges.sort()
+    left = max(0.0, left)
+    level, climbing = 0.0, 0
+    for edge, change in edges:
+        cost = climbing * (edge - level)
         if cost > left:
-            return low + max(0.0, left) / climbing
+            return level + left / climbing
         left -= cost
+        level = edge
+        climbing += change
     return math.inf
+
+
+def _tightest(left: Sequence[float], lines: Iterable[int]) -> float:
+    """What is left on that one of the lines that has least."""
+    return min([left[line - 1] for line in lines])
 
 
 def floor_to_step(amperes: float, step_a: float) -> float:
@@ -122,7 +138,7 @@ def release(
     for box in boxes:
         target, (confirmed, ceiling) = targets.get(box.id, 0.0), held[box.id]
         if target > confirmed + _DUST_A:
-            free = min(left[line - 1] for line in box.lines)
+            free = _tightest(left, box.lines)
             allowed = max(confirmed, floor_to_step(ceiling + free, box.step_a))
             # Too little to start with: stay paused.
             target = min(target, allowed) if allowed + _DUST_A >= box.min_a else 0.0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from functools import lru_cache
 
 from bridge.core import counters, inputs, limits, otherload, receipts, sharing, variables
 from bridge.core.limits import Books
@@ -37,6 +38,8 @@ WANTS_TO_CHARGE = frozenset("BCD")
 """States of IEC 61851-1 in which a car is connected and may draw current."""
 
 _IDLE = {"A": "no car connected", "E": "the wallbox reports an error"}
+_LONGEST_SWEEP_S = 10.0
+"""No device takes longer to be read; what comes later comes after an interruption."""
 _MAX_PENDING = 8
 _NEVER_SEEN = Device()
 _NEVER_OFFERED = Offer()
@@ -96,13 +99,19 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
             changed = replace(device, online=event.online, reason=event.reason)
             return replace(state, devices={**state.devices, event.device: changed})
         case Confirmed():
-            offer = state.offers.get(event.wallbox, Offer())
-            pending = tuple(entry for entry in offer.pending if entry[0] > event.revision)
-            changed_offer = replace(offer, confirmed_a=event.current_a, confirmed_at=now.utc, pending=pending)
-            return replace(state, offers={**state.offers, event.wallbox: changed_offer})
+            return replace(state, offers={**state.offers, event.wallbox: _confirmed(state, event, now)})
         case Stored():
             return receipts.stored(state, event, now)
     return state
+
+
+def _confirmed(state: State, event: Confirmed, now: Now) -> Offer:
+    offer = state.offers.get(event.wallbox, _NEVER_OFFERED)
+    pending = tuple(entry for entry in offer.pending if entry[0] > event.revision)
+    changed = replace(offer, confirmed_a=event.current_a, confirmed_at=now.utc, pending=pending)
+    if (offer.ceiling_a or 0.0) <= (changed.ceiling_a or 0.0):
+        return changed
+    return replace(changed, lowered=(now.mono, offer.lately_a(now.mono) or 0.0))
 
 
 def _read(config: Config, state: State, event: Read) -> State:
@@ -111,7 +120,10 @@ def _read(config: Config, state: State, event: Read) -> State:
     flow = "power_w" in event.values or "current_l1_a" in event.values
     previous = known.values if flow else known.previous
     values, counter = counters.guarded(config, known, event)
-    device = Device(True, "", values, event.mono, previous, counter)
+    apart_s = event.mono - known.mono
+    every_s = apart_s if flow and apart_s <= _LONGEST_SWEEP_S else known.every_s
+    doubt = known.reason if known.online else ""
+    device = Device(True, doubt, values, event.mono, previous, every_s, counter)
     return otherload.observed(config, replace(state, devices={**state.devices, event.device: device}), event)
 
 
@@ -137,22 +149,25 @@ def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setp
     for box in books.config.wallboxes:
         device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
         cap = limits.wallbox(books, box)
-        # A box of which nothing is known may be drawing all it can.
-        ceiling = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
+        ceiling = offer.ceiling_a
+        if ceiling is None:
+            ceiling = box.capability.max_a  # nothing is known of it: it may be drawing all it can
         if not device.online:
             for line in box.lines:
                 left[line - 1] -= ceiling
             setpoints[box.id] = _unreachable(box, device, offer, cap, room)
             continue
+        why = _why_not(box, device, offer, cap, books.now)
+        if why:
+            setpoints[box.id] = _nothing(cap.amount, why)
+            if ceiling <= 0:
+                continue
         wish = Wish(box.id, box.lines, box.least_a, cap.amount, box.capability.step_a, box.priority, _charging(device))
-        if why := _why_not(box, device, offer, cap, books.now):
-            setpoints[box.id] = Setpoint(0.0, cap.amount, 0.0, why, "wallbox")
-        else:
+        booked.append(wish)
+        held[box.id] = Held(offer.confirmed_a or 0.0, ceiling)
+        if not why:
             wishes.append(wish)
             caps[box.id] = cap
-        if ceiling > 0 or not why:
-            booked.append(wish)
-            held[box.id] = Held(offer.confirmed_a or 0.0, ceiling)
     rest = (left[0], left[1], left[2])
     targets = sharing.share(wishes, rest)
     released = sharing.release(targets, booked, held, rest)
@@ -191,6 +206,12 @@ def _why_not(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: 
     return ""
 
 
+@lru_cache(maxsize=64)
+def _nothing(limit_a: float, why: str) -> Setpoint:
+    """The setpoint of a box that gets nothing: one for all of them that are alike, for most boxes are idle."""
+    return Setpoint(0.0, limit_a, 0.0, why, "wallbox")
+
+
 def _explained(wish: Wish, cap: Limit, target: float, now_a: float, shared: Limit) -> Setpoint:
     """A setpoint with the reason that binds it."""
     if target <= 0:
@@ -205,11 +226,13 @@ def _explained(wish: Wish, cap: Limit, target: float, now_a: float, shared: Limi
 
 def _alarms(config: Config, state: State, grid: GridDecision) -> Mapping[str, str]:
     """What somebody should look after, by name."""
-    alarms = {
-        f"{device.id}_offline": f"{device.name or device.id} is not reachable: {known.reason}"
-        for device in config.devices
-        if not (known := state.devices.get(device.id, _NEVER_SEEN)).online
-    }
+    alarms: dict[str, str] = {}
+    for device in config.devices:
+        known = state.devices.get(device.id, _NEVER_SEEN)
+        if not known.online:
+            alarms[f"{device.id}_offline"] = f"{device.name or device.id} is not reachable: {known.reason}"
+        elif known.reason:
+            alarms[f"{device.id}_doubtful"] = f"{device.name or device.id}: {known.reason}"
     if grid.state == "failsafe":
         alarms["grid_failsafe"] = grid.reason
     return alarms
@@ -230,5 +253,5 @@ def offered(state: State, decision: Decision, revision: int, now: Now) -> Mappin
             pending = ((second[0], max(oldest[1], second[1])), *rest)
         paused_mono = now.mono if setpoint.current_a <= 0 < (last or 0.0) else offer.paused_mono
         offers = dict(state.offers) if offers is None else offers
-        offers[box] = Offer(offer.confirmed_a, offer.confirmed_at, pending, paused_mono)
+        offers[box] = Offer(offer.confirmed_a, offer.confirmed_at, pending, paused_mono, offer.lowered)
     return state.offers if offers is None else offers

@@ -42,11 +42,14 @@ def accept(
         if not is_name(name):
             raise Refused(f"{spelled[:80]!r} is no name: letters, digits and _, and no word of the formula language")
         accepted[fold(name)] = (name, _accepted(config, name, expression, source))
-    kept = {} if clear else {key: variable.formula for key, variable in state.variables.items()}
-    formulas = kept | {key: formula for key, (_, formula) in accepted.items()}
-    if len(formulas.keys() | config.declared.keys()) > MAX_VARIABLES:
+    size = sum([formula.size for _, formula in accepted.values()])
+    kept = {} if clear else state.variables
+    for key, variable in kept.items():
+        if key not in accepted:
+            size += variable.formula.size
+    if len(accepted.keys() | kept.keys() | config.declared.keys()) > MAX_VARIABLES:
         raise Refused(f"more than {MAX_VARIABLES} variables")
-    if sum(formula.size for formula in formulas.values()) > MAX_TOTAL_SIZE:
+    if size > MAX_TOTAL_SIZE:
         raise Refused("the formulas of all variables together are too long")
     return SetVariables(tuple(accepted.values()), clear, source)
 
@@ -119,7 +122,12 @@ class Names:
         self._state = state
         self._variables = variables
         self._now = now
-        self._known: dict[str, float | NoValue] = {}
+        # Plain numbers are known from the start; the rest is found out when it is asked for.
+        self._known: dict[str, float | NoValue] = {
+            key: variable.formula.constant
+            for key, variable in variables.items()
+            if variable.formula.constant is not None
+        }
         self.notes: dict[str, str] = {}
         """What must be said of a variable beside its value, by folded name."""
 
@@ -190,8 +198,6 @@ class Names:
         return NoValue(f"unknown name {key}")
 
     def _variable(self, key: str, variable: Variable) -> float:
-        if variable.formula.constant is not None:
-            return variable.formula.constant
         value = evaluate(variable.formula, self)
         if declared := self._config.declared.get(key):
             clamped = _clamped(value, declared[1])

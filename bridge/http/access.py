@@ -120,28 +120,30 @@ class Access:
 
     def check(self, environ: Environ) -> None:
         """Return when the request may go on; raise :class:`Refusal` when not."""
-        path: str = environ["PATH_INFO"]
-        if path == HEALTH_PATH:
+        if environ["PATH_INFO"] == HEALTH_PATH:
             return
-        door: Door = environ["bridge.door"]
-        if not self._requests.take(environ["REMOTE_ADDR"]):
-            raise Refusal(429, "too many requests; 200 a second are served", ("Retry-After", "1"))
-        if not door.lets_through(path):
-            raise Refusal(403, f"the {door.name} door, role {door.role}, does not lead to {path}")
-        if changes_something(environ) and from_another_site(environ):
-            raise Refusal(403, "refused: this request was made by a page of another site")
-        if door.password:
+        if refusal := self._refusal(environ):
+            raise refusal
+        if environ["bridge.door"].password:
             self._check_password(environ)
 
     def lets_in_at_once(self, environ: Environ) -> bool:
         """Whether the request may go on and no password has to be checked, which takes long; else :meth:`check` it."""
         if environ["bridge.door"].password and not self._passwords.remembers(environ.get("HTTP_AUTHORIZATION", "")):
             return False
-        try:
-            self.check(environ)
-        except Refusal:
-            return False
-        return True
+        return self._refusal(environ) is None
+
+    def _refusal(self, environ: Environ) -> Refusal | None:
+        """What speaks against the request, whoever makes it."""
+        path: str = environ["PATH_INFO"]
+        door: Door = environ["bridge.door"]
+        if not self._requests.take(environ["REMOTE_ADDR"]):
+            return Refusal(429, "too many requests; 200 a second are served", ("Retry-After", "1"))
+        if not door.lets_through(path):
+            return Refusal(403, f"the {door.name} door, role {door.role}, does not lead to {path}")
+        if changes_something(environ) and from_another_site(environ):
+            return Refusal(403, "refused: this request was made by a page of another site")
+        return None
 
     def _check_password(self, environ: Environ) -> None:
         header: str = environ.get("HTTP_AUTHORIZATION", "")

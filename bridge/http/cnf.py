@@ -13,8 +13,10 @@ from urllib.parse import unquote_plus
 
 from bridge.core import variables
 from bridge.core.model import SetVariables, Snapshot
+from bridge.http import feed
 from bridge.http.access import Refusal
 from bridge.http.api import variables_of
+from bridge.http.feed import Fed
 
 MAX_CONFIRM_S = 30.0
 MAX_FIELDS = 20
@@ -58,16 +60,20 @@ def query_of(text: str) -> Mapping[str, str]:
     try:
         for field in filter(None, text.split("&", MAX_FIELDS)):
             name, _, value = field.partition("=")
-            name = unquote_plus(name, errors="strict")
+            name = _unquoted(name)
             if name in query:
                 raise Refusal(400, f"{name[:80]} is given twice; to set many variables, POST a JSON body")
-            query[name] = unquote_plus(value, errors="strict")
+            query[name] = _unquoted(value)
     except UnicodeDecodeError:
         raise Refusal(400, "the query is not UTF-8") from None
     return query
 
 
-def run(call: Call) -> SetVariables | Answer:
+def _unquoted(text: str) -> str:
+    return unquote_plus(text, errors="strict") if "%" in text or "+" in text else text
+
+
+def run(call: Call) -> SetVariables | Fed | Answer:
     """Carry out ``cmd``; raises :class:`Refusal`."""
     name = call.query.get("cmd", "")
     command = COMMANDS.get(name)
@@ -94,12 +100,39 @@ def get_cm_vars(call: Call) -> Answer:
     return {"vars": [{key: one[key] for key in _SHOWN if key in one} for one in variables_of(call.snapshot)]}
 
 
+def set_ajax_meter(call: Call) -> Fed:
+    """Feed the meter ``dev_id`` of the profile ``http-input``."""
+    return feed.meter(call.snapshot.config, *_told(call))
+
+
+def set_ajax_evse(call: Call) -> Fed:
+    """Feed the wallbox ``dev_id`` of the profile ``http-input``; the answer tells it what to do."""
+    return feed.wallbox(call.snapshot.config, *_told(call))
+
+
 _SHOWN = ("name", "expr", "val", "value", "error")
 
-COMMANDS: Mapping[str, Callable[[Call], SetVariables | Answer]] = {
+COMMANDS: Mapping[str, Callable[[Call], SetVariables | Fed | Answer]] = {
     "set_cm_vars": set_cm_vars,
     "get_cm_vars": get_cm_vars,
+    "set_ajax_meter": set_ajax_meter,
+    "set_ajax_evse": set_ajax_evse,
 }
+
+
+def _told(call: Call) -> tuple[str, feed.Fields]:
+    """The device and what is told of it, in the query or in the body."""
+    if call.source != "admin":
+        raise Refusal(403, "devices are fed from inside the house, at the LAN door")
+    id = call.query.get("dev_id", "").strip()
+    if not id:
+        raise Refusal(400, "dev_id is missing, such as dev_id=M1")
+    if not call.body.strip():
+        return id, call.query
+    document = read_json(call.body)
+    if not isinstance(document, dict):
+        raise Refusal(400, 'the body is an object such as {"power_w": 1200}')
+    return id, document
 
 
 def _in_query(query: Mapping[str, str]) -> list[tuple[str, float | str]]:

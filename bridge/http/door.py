@@ -199,11 +199,11 @@ class Connection(asyncio.Protocol):
 
     def _take(self, data: bytes) -> None:
         """Feed the parser up to the end of one request."""
+        begins = self._request is None
         while data:
             if self._request is None:
                 self._request = new_request()
                 self._in_body = False
-                self._wait(RECEIVE_S)
             request = self._request
             try:
                 data = data[request.received(data[:_PIECE]) :]
@@ -222,6 +222,8 @@ class Connection(asyncio.Protocol):
                 self._backlog = data
                 self._work(request)
                 return
+        if begins and not self._in_body:
+            self._wait(RECEIVE_S)
 
     def _enter_body(self, request: Request) -> bool:
         """The head is complete; False when it is refused."""

@@ -53,7 +53,7 @@ class HttpEdge:
         self._openings = openings_of(config)
         self._hub = hub
         flask = make_app(Views(lambda: hub.snapshot, passwords, sources, clock))
-        self._app = Front(hub, Access(passwords, clock), flask)
+        self._app = Front(hub, Access(passwords, clock), flask, clock)
         self._workers = [Workers(WORKERS, f"http-{opening.door.name}") for opening in self._openings]
         self._listeners: list[Listener] = []
         self._loop = asyncio.new_event_loop()

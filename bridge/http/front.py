@@ -7,12 +7,13 @@ everything else (:mod:`bridge.http.app`).
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
 
 from bridge.core.model import Event, SetVariables, Snapshot
-from bridge.http import api, cnf
+from bridge.http import api, cnf, feed
 from bridge.http.access import Access, Refusal
 from bridge.http.wsgi import Answer, App, Headers
 
@@ -36,15 +37,8 @@ SECURITY: Headers = [
 ]
 
 
-class Hub(Protocol):
+class Hub(feed.Hub, Protocol):
     """What is needed of the hub."""
-
-    @property
-    def snapshot(self) -> Snapshot:
-        """The newest snapshot."""
-
-    def ask(self, event: Event, /) -> Snapshot:
-        """Tell what happened and wait for the snapshot in which it is in force; TimeoutError when there is none."""
 
     def ask_now(self, event: Event, /) -> Snapshot | None:
         """The same on the spot, without waiting; None: it cannot be had now, and nothing has happened."""
@@ -56,8 +50,9 @@ class Hub(Protocol):
 class Front:
     """A WSGI application: checks who asks, answers ``/cnf``, and hands everything else on to ``rest``."""
 
-    def __init__(self, hub: Hub, access: Access, rest: App) -> None:
+    def __init__(self, hub: Hub, access: Access, rest: App, clock: Callable[[], float] = time.monotonic) -> None:
         self._hub = hub
+        self._feeder = feed.Feeder(hub, clock)
         self._access = access
         self._rest = rest
         self._waiting = threading.BoundedSemaphore(MAX_WAITING)
@@ -111,8 +106,10 @@ class Front:
         return call
 
     def _carried_out(self, call: cnf.Call) -> Document:
-        """Set or read variables: the answer and its headers."""
+        """Set or read variables, or be told of a device: the answer and its headers."""
         result = cnf.run(call)
+        if isinstance(result, feed.Fed):
+            return self._feeder.take(result), []
         if not isinstance(result, SetVariables):
             return result, []
         try:

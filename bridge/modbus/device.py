@@ -7,10 +7,10 @@ import logging
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from bridge.core.formulas import NoValue
-from bridge.core.model import DeviceConfig, MeterConfig, Read, WallboxConfig
+from bridge.core.model import DeviceConfig, MeterConfig, Read, Reading, WallboxConfig
 from bridge.core.model import Link as LinkEvent
 from bridge.edge import Post
 from bridge.errors import LinkDown, LinkError, LinkTimeout
@@ -18,6 +18,7 @@ from bridge.modbus.duty import Duty
 from bridge.modbus.link import Link
 from bridge.modbus.plan import Block
 from bridge.modbus.profile import Connection, Keepalive, Poll, Profile
+from bridge.modbus.quantities import believable
 from bridge.modbus.readings import amount, published
 from bridge.modbus.registers import Registers
 
@@ -32,6 +33,9 @@ AGAIN_S = 5.0
 
 CONFUSED_S = 0.3
 """One whose answers make no sense, after so long."""
+
+MEET_S = 0.4
+"""A device that hangs up again and again is met this often at most."""
 
 GRACE_S = 0.3
 """A connection that is back this soon was never lost, as far as others are concerned."""
@@ -48,17 +52,18 @@ class Device:
         self.lateness_s = 0.0
         self.polls = 0
         self.unit = profile.connection.unit if config.unit is None else config.unit
-        role = config.role if isinstance(config, MeterConfig) else ""
-        self.registers = Registers(config.id, profile, self.unit, link, role)
+        self.registers = Registers(config.id, profile, self.unit, link)
         self.duty: Duty | None = None
         if isinstance(config, WallboxConfig) and profile.setpoint:
             self.duty = Duty(config.id, profile, self.registers, len(config.lines), post, self._trouble)
         self._post = post
+        self._role = config.role if isinstance(config, MeterConfig) else ""
         self._offset_s = phase * config.poll_s
         self._loop = asyncio.get_running_loop()
         self._broken = asyncio.Event()
         self._reported: tuple[bool, str] | None = None
         self._met = False
+        self._doubted: set[str] = set()
         self._misses = 0
 
     @property
@@ -78,9 +83,11 @@ class Device:
 
     async def run(self) -> None:
         """Work until cancelled."""
+        met_at = -math.inf
         while True:
             await self._connected()
-            await asyncio.sleep(self.link.silent_for(self.unit))
+            await asyncio.sleep(max(self.link.silent_for(self.unit), met_at + MEET_S - self._loop.time()))
+            met_at = self._loop.time()
             self._broken.clear()
             try:
                 await self._session()
@@ -136,12 +143,14 @@ class Device:
     async def _read(self, *polls: Poll) -> bool:
         """Read and tell what was read; whether anything was. A wallbox is met before anybody else is polled."""
         answered = False
+        begin = time.monotonic()  # none of the values is older
         for poll in polls:
             answered |= await self.registers.sweep(poll, self._came, urgent=self.duty is not None and not self._met)
         if answered:
             self._misses = 0
-            self._report(True, "")
-            self._post(Read(self.config.id, published(self.registers.known), time.monotonic()))
+            values = published(self.profile, self.registers.known, self._role)
+            self._report(True, _doubt(values))
+            self._post(Read(self.config.id, values, begin))
         return answered
 
     def _came(self, block: Block) -> None:
@@ -202,8 +211,17 @@ class Device:
         if self._reported != (online, reason):
             if self._reported is None or self._reported[0] != online:
                 logger.info("%s: %s", self.config.id, "online" if online else f"offline: {reason}")
+            if online and reason and reason not in self._doubted:
+                self._doubted.add(reason)
+                logger.warning("%s: %s", self.config.id, reason)
             self._reported = (online, reason)
             self._post(LinkEvent(self.config.id, online, reason))
+
+
+def _doubt(values: Mapping[str, Reading]) -> str:
+    """What is wrong with readings that nobody should rely on; the same text as long as it is the same quantities."""
+    doubtful = [name for name, value in values.items() if not believable(name, value)]
+    return f"hard to believe: {', '.join(doubtful)}; is the profile right, and the unit?" if doubtful else ""
 
 
 def mismatches(profile: Profile, registers: Registers) -> Iterator[tuple[str, str]]:

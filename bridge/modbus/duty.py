@@ -17,7 +17,7 @@ from bridge.core.model import Confirmed
 from bridge.edge import Post
 from bridge.errors import LinkError, Refused
 from bridge.modbus.plan import Block
-from bridge.modbus.profile import Profile, Write, capability
+from bridge.modbus.profile import WATTS_PER_AMPERE, Profile, Write, capability
 from bridge.modbus.readings import amount
 from bridge.modbus.registers import Registers
 
@@ -59,13 +59,15 @@ class Duty:
         self, box: str, profile: Profile, registers: Registers, lines: int, post: Post, trouble: Callable[[], None]
     ) -> None:
         assert profile.setpoint is not None
-        self.offered: Offered | None = None
-        """The newest setpoint; may be replaced from any thread, :meth:`want` takes notice."""
+        self.offered: Callable[[], Offered | None] = lambda: None
+        """Looks up the newest setpoint; :meth:`want` takes notice of it."""
         self._box, self._profile, self._rule, self._registers = box, profile, profile.setpoint, registers
         self._post, self._trouble = post, trouble
         self._per_ampere = VOLTS * lines if self._rule.unit == "W" else 1.0
         able = capability(profile)
         self._step_a = able.step_a if able else 0.1
+        if self._rule.unit == "W" and self._rule.step_a is None:
+            self._step_a *= WATTS_PER_AMPERE / self._per_ampere  # fewer lines, fewer watts an ampere
         self._loop = asyncio.get_running_loop()
         self._up = self._meeting = False
         self._task: asyncio.Task[None] | None = None
@@ -96,7 +98,8 @@ class Duty:
         self._meeting = first
         self._again_s = 0.0
         depends = self._depends()
-        if first or depends or (self.offered and self._held_a == self._target(self.offered.amperes)):
+        offered = self.offered()
+        if first or depends or (offered and self._held_a == self._target(offered.amperes)):
             await self._registers.fetch([*depends, *self._watched()])
             if self._busy:
                 return  # a newer setpoint came meanwhile: what was read is history
@@ -152,9 +155,10 @@ class Duty:
         """
         self._cancel()
         self._meeting = False
-        if self.offered is None:
+        offered = self.offered()
+        if offered is None:
             return
-        self._sent = self.offered
+        self._sent = offered
         try:
             steps = self._steps(self._sent.amperes)
         except ValueError as error:
@@ -174,7 +178,7 @@ class Duty:
                 if first is None and (wait_s := self._wait_s(step)):
                     await asyncio.sleep(wait_s)
                 await (first or self._put(step))
-                first = None
+                first = self._first = None
                 self._registers.words[step.point] = step.words
             if steps:
                 await self._registers.fetch(self._watched())
@@ -231,12 +235,16 @@ class Duty:
         return self._task is not None and not self._task.done()
 
     def _cancel(self) -> None:
-        if self._first is not None and self._first.done() and not self._first.cancelled():
-            self._first.exception()  # seen: asyncio complains of errors nobody looked at
-        for running in (self._task, self._first, self._alarm):
-            if running is not None:
-                running.cancel()
-        self._task = self._first = self._alarm = None
+        if self._first is not None:
+            if not self._first.cancel() and not self._first.cancelled():
+                self._first.exception()  # seen: asyncio complains of errors nobody looked at
+            self._first = None
+        if self._task is not None and not self._task.done():
+            self._task.cancel()
+            self._task = None
+        if self._alarm is not None:
+            self._alarm.cancel()
+            self._alarm = None
 
     # ------------------------------------------------------------------------------- what to write, what is held
 
@@ -244,7 +252,7 @@ class Duty:
         """The setpoint as this box can take it: rounded down to its step, 0 below its minimum."""
         if amperes < self._rule.min_a:
             return 0.0
-        return round(math.floor(min(amperes, self._rule.max_a) / self._step_a + 1e-6) * self._step_a, 6)
+        return round(math.floor(min(amperes, self._rule.max_a) / self._step_a + 1e-6) * self._step_a, 9)
 
     def _steps(self, amperes: float) -> Sequence[_Step]:
         """The writes that make the box hold a setpoint; raises ``ValueError``."""
@@ -314,8 +322,9 @@ class Duty:
         A box that shows less than it just acknowledged may only be slow to show it: until it has shown so for a
         while, the core shall reckon with what it was sent.
         """
-        if self.offered and self.offered.amperes == self._sent.amperes:
-            self._sent = self.offered
+        offered = self.offered()
+        if offered and offered.amperes == self._sent.amperes:
+            self._sent = offered
         if self._held_a is None:
             return
         too_much = self._held_a > self._target(self._sent.amperes)

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import selectors
+import socket
 import threading
 from collections.abc import Iterable, Mapping
+from functools import partial
 
 from bridge.core.model import Config, DeviceConfig, MeterConfig, Snapshot, WallboxConfig
 from bridge.edge import Post
 from bridge.errors import LinkError
+from bridge.modbus.address import Where, locate
 from bridge.modbus.device import Device
 from bridge.modbus.duty import Duty, Offered
 from bridge.modbus.link import Link
-from bridge.modbus.load import host_port
 from bridge.modbus.profile import Profile
+from bridge.modbus.proxy import Proxy, listen
 
 logger = logging.getLogger(__name__)
 
@@ -37,38 +41,58 @@ class ModbusEdge:
         self._loop: asyncio.AbstractEventLoop
         self._stopping = False
         self._thread = threading.Thread(target=self._run, name="modbus", daemon=True)
-        self._links: dict[tuple[str, int, str], tuple[Link, asyncio.Task[None]]] = {}
+        self._links: dict[Where, tuple[Link, asyncio.Task[None]]] = {}
         self._devices: dict[str, tuple[Device, asyncio.Task[None]]] = {}
         self._duties: Mapping[str, Duty] = {}
+        self._doors: dict[str, socket.socket] = {}
+        self._proxies: dict[str, asyncio.Task[None]] = {}
         self._started = threading.Event()
+        self._turn = threading.Lock()
+        """Held by the loop's thread but while it waits: who gets it may do what else only that thread may. A setpoint
+        then does not wait for a thread to wake up."""
+        self._turn.acquire()
 
     # ------------------------------------------------------------------------------------------- for the hub
 
     def start(self) -> None:
-        """Begin to connect and to read."""
-        self._loop = asyncio.new_event_loop()
+        """Begin to connect and to read. Raises OSError when the address of a proxy cannot be used."""
+        try:
+            for device in filter(lambda device: device.proxy, self._config.devices):
+                self._doors[device.id] = listen(device.proxy or "")
+        except OSError:
+            for door in self._doors.values():
+                door.close()
+            raise
+        self._loop = asyncio.SelectorEventLoop(_Selector(self._turn))
         self._thread.start()
         self._started.wait()
 
     def offer(self, snapshot: Snapshot) -> None:
-        """Take notice: nothing but comparing, and one wake-up of the loop if a setpoint or the setup changed."""
+        """Take notice: compare, and write what changed, here and now if the loop is waiting."""
         if self._stopping:
             return
+        known = self._newest.decision.setpoints if self._newest else {}
         self._newest = snapshot
         if snapshot.config is not self._config:
             self._config = snapshot.config
-            self._loop.call_soon_threadsafe(self._follow)
-        changed = None
-        for box, duty in self._duties.items():
-            setpoint = snapshot.decision.setpoints.get(box)
-            if setpoint is None:
+            self._loop.call_soon_threadsafe(self._furnish)
+        changed: list[Duty] = []
+        for box, setpoint in snapshot.decision.setpoints.items():
+            before = known.get(box)
+            # Most boxes are idle, and their setpoint is the same object as before.
+            if setpoint is before or (before and setpoint.current_a == before.current_a):
                 continue
-            before = duty.offered
-            duty.offered = Offered(setpoint.current_a, snapshot.revision)
-            if before is None or before.amperes != setpoint.current_a:
-                changed = [duty] if changed is None else [*changed, duty]
-        if changed:
-            self._loop.call_soon_threadsafe(_tell, changed)
+            if duty := self._duties.get(box):
+                changed.append(duty)
+        if not changed:
+            return
+        if self._turn.acquire(blocking=False):
+            try:
+                _tell(changed)
+            finally:
+                self._turn.release()
+            changed = []  # the loop only has to wake up and see to what follows
+        self._loop.call_soon_threadsafe(_tell, changed)
 
     def stop(self) -> None:
         """Leave the wallboxes at a safe current and end, within a second."""
@@ -79,8 +103,8 @@ class ModbusEdge:
 
     def metrics(self) -> Iterable[Metric]:
         """What there is to count: writes per register, timeouts, connections made, polls and how late they came."""
-        for (host, port, _), (link, _) in list(self._links.items()):
-            labels = {"address": f"{host}:{port}"}
+        for link, _ in list(self._links.values()):
+            labels = {"address": str(link)}
             yield "modbus_timeouts_total", labels, link.timeouts
             yield "modbus_connects_total", labels, link.connects
         for name, (device, _) in list(self._devices.items()):
@@ -101,12 +125,6 @@ class ModbusEdge:
         finally:
             self._loop.close()
 
-    def _follow(self) -> None:
-        """The configuration changed: new wallboxes have not been offered anything yet."""
-        self._furnish()
-        if self._newest is not None:
-            self.offer(self._newest)
-
     def _furnish(self) -> None:
         """Make what runs what is configured: end the devices that went or changed, begin those that are new."""
         # Wallboxes first: on a shared connection nobody's silence shall delay meeting them.
@@ -118,27 +136,38 @@ class ModbusEdge:
                 task.cancel()
                 del self._devices[name]
                 self._leave(device)
+                if proxy := self._proxies.pop(name, None):
+                    proxy.cancel()
         for place, (name, config) in enumerate(wanted.items()):
             if name not in self._devices:
                 device = Device(config, self._profiles[name], self._link(config), place / len(wanted), self._post)
                 device.link.attach(device)
+                if device.duty:
+                    device.duty.offered = partial(self._offered, name)
                 self._devices[name] = device, self._loop.create_task(device.run(), name=name)
+                if door := self._doors.pop(name, None):
+                    timeout_s = device.manners.timeout_ms / 1000
+                    served = Proxy(name, device.link, device.unit, timeout_s, door).run()
+                    self._proxies[name] = self._loop.create_task(served, name=f"{name}'s proxy")
         self._duties = {name: device.duty for name, (device, _) in self._devices.items() if device.duty}
 
+    def _offered(self, box: str) -> Offered | None:
+        snapshot = self._newest
+        setpoint = snapshot.decision.setpoints.get(box) if snapshot else None
+        return Offered(setpoint.current_a, snapshot.revision) if snapshot and setpoint else None
+
     def _link(self, config: DeviceConfig) -> Link:
-        manners = self._profiles[config.id].connection
-        host, port = host_port(config.address, manners.port)
-        key = (host, port, manners.framing)
-        if key not in self._links:
-            link = Link(*key)
-            self._links[key] = link, self._loop.create_task(link.run(), name=str(link))
-        return self._links[key][0]
+        where = locate(config.address, self._profiles[config.id].connection)
+        if where not in self._links:
+            link = Link(where)
+            self._links[where] = link, self._loop.create_task(link.run(), name=str(link))
+        return self._links[where][0]
 
     def _leave(self, device: Device) -> None:
         """The connection stays as long as somebody uses it."""
         link = device.link
         if not link.detach(device):
-            _, task = self._links.pop((link.host, link.port, link.framing))
+            _, task = self._links.pop(link.where)
             task.cancel()
 
     async def _end(self) -> None:
@@ -153,6 +182,22 @@ class ModbusEdge:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+
+
+class _Selector(selectors.DefaultSelector):
+    """Gives the loop's ``turn`` away while there is nothing to do but wait."""
+
+    def __init__(self, turn: threading.Lock) -> None:
+        super().__init__()
+        self._turn = turn
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for sockets."""
+        self._turn.release()
+        try:
+            return super().select(timeout)
+        finally:
+            self._turn.acquire()
 
 
 def _tell(duties: Iterable[Duty]) -> None:

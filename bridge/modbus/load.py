@@ -62,11 +62,3 @@ def _moved(profile: Profile, by: int) -> Profile:
         for name, point in profile.points.items()
     }
     return replace(profile, points=points)
-
-
-def host_port(address: str, default: int) -> tuple[str, int]:
-    """The two parts of a device's address: ``host``, ``host:port`` or ``[v6]:port``."""
-    host, colon, port = address.rpartition(":")
-    if not colon or address.endswith("]"):
-        return address.strip("[]"), default
-    return host.strip("[]"), int(port)

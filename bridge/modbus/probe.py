@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
 from bridge.core.model import Reading
 from bridge.errors import LinkDown
+from bridge.modbus.address import Where, locate
 from bridge.modbus.device import mismatches
 from bridge.modbus.link import Link
-from bridge.modbus.load import host_port
 from bridge.modbus.profile import Connection, Profile
-from bridge.modbus.quantities import QUANTITIES, Quantity
+from bridge.modbus.quantities import QUANTITIES, Quantity, believable
 from bridge.modbus.registers import Registers
+from bridge.modbus.watchdog import refresh_s, unit_of, worries
 
 
 class Row(NamedTuple):
@@ -30,8 +33,8 @@ class Row(NamedTuple):
         return f"{self.quantity:<20} {value + ' ' + self.unit:>24}  {words:<20}  {self.note}".rstrip()
 
 
-class _Visitor:
-    """The prober as a guest on its own link."""
+class Visitor:
+    """A prober as a guest on a link."""
 
     def __init__(self, manners: Connection) -> None:
         self.manners = manners
@@ -43,7 +46,7 @@ class _Visitor:
 
 
 def probe(address: str, profile: Profile, unit: int | None = None) -> list[Row]:
-    """Read everything a profile names, once. ``address`` is ``host`` or ``host:port``.
+    """Read everything a profile names, once. ``address``: see :func:`~bridge.modbus.address.locate`.
 
     Raises :class:`LinkError` when the device cannot be reached or does not answer.
     """
@@ -51,19 +54,26 @@ def probe(address: str, profile: Profile, unit: int | None = None) -> list[Row]:
 
 
 async def _probe(address: str, profile: Profile, unit: int) -> list[Row]:
-    link = Link(*host_port(address, profile.connection.port), profile.connection.framing)
-    visitor = _Visitor(profile.connection)
+    async with visiting(locate(address, profile.connection), profile.connection) as link:
+        registers = Registers("probe", profile, unit, link)
+        await registers.prepare()
+        for poll in registers.blocks:
+            await registers.sweep(poll)
+        return _rows(profile, registers)
+
+
+@asynccontextmanager
+async def visiting(where: Where, manners: Connection) -> AsyncIterator[Link]:
+    """A connection for a short visit; raises :class:`LinkDown` when it cannot be made."""
+    link = Link(where)
+    visitor = Visitor(manners)
     link.attach(visitor)
     running = [asyncio.create_task(work) for work in (link.run(), link.connected(), visitor.gone.wait())]
     try:
         await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
         if link.reason is not None:
             raise LinkDown(f"{link}: {link.reason}")
-        registers = Registers("probe", profile, unit, link)
-        await registers.prepare()
-        for poll in registers.blocks:
-            await registers.sweep(poll)
-        return _rows(profile, registers)
+        yield link
     finally:
         for task in running:
             task.cancel()
@@ -72,19 +82,22 @@ async def _probe(address: str, profile: Profile, unit: int) -> list[Row]:
 def _rows(profile: Profile, registers: Registers) -> list[Row]:
     readable = [name for name, cell in registers.cells.items() if cell.read is not None and name in profile.points]
     calculated = [name for name in registers.known if name not in registers.cells]
-    doubts = dict(mismatches(profile, registers))
+    period_s = refresh_s(profile, registers.known)
+    doubts = {**dict(worries(profile, registers.known, period_s)), **dict(mismatches(profile, registers))}
     rows = []
     for name in (*readable, *calculated):
         value = registers.known.get(name)
         quantity = QUANTITIES.get(name, Quantity(""))
-        note = doubts.get(name) or _doubt(value, quantity, name in registers.words or name in calculated)
-        rows.append(Row(name, value, quantity.unit, registers.words.get(name, ()), note))
+        note = doubts.get(name) or _doubt(name, value, quantity, name in registers.words or name in calculated)
+        rows.append(Row(name, value, quantity.unit or unit_of(name), registers.words.get(name, ()), note))
+    if profile.failsafe or any(map(unit_of, readable)):
+        rows.append(Row("refresh_s", period_s, "s", (), "how often the bridge will feed the box's watchdog"))
     return rows
 
 
-def _doubt(value: Reading | None, quantity: Quantity, came: bool) -> str:
+def _doubt(name: str, value: Reading | None, quantity: Quantity, came: bool) -> str:
     if value is None:
         return "no value" if came else "the device does not have it"
-    if isinstance(value, float) and not quantity.low <= value <= quantity.high:
+    if not believable(name, value):
         return f"hard to believe: {quantity.low:g} to {quantity.high:g} {quantity.unit} is usual"
     return ""

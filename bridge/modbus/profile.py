@@ -40,22 +40,37 @@ WATTS_PER_AMPERE = 3 * 230.0
 ReadFunction = Literal[1, 2, 3, 4, "never"]
 WriteFunction = Literal[5, 6, 15, 16]
 WordOrder = Literal["be", "le"]
+Framing = Literal["tcp", "rtu", "ascii"]
 Poll = Literal["fast", "slow", "once"]
 
 
 @dataclass(frozen=True, slots=True)
+class Serial:
+    """How a serial line is set up, 8 data bits always; used when the address names a serial device."""
+
+    baud: Annotated[int, Between(100, 9_999_999)] = 9600
+    parity: Literal["N", "E", "O"] = "N"
+    stopbits: Literal[1, 2] = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Connection:
-    """How the device wants to be talked to. Devices that share a connection keep the widest gaps of them all."""
+    """How the device wants to be talked to. Devices that share a connection keep the widest gaps of them all.
+
+    ``repeat``: each request is sent so often and only the last answer counts, for devices that sleep.
+    """
 
     port: Annotated[int, Between(1, 65535)] = 502
     unit: Unit = 1
-    framing: Literal["tcp", "rtu"] = "tcp"
+    framing: Framing = "tcp"
+    serial: Serial = Serial()
     max_block: Annotated[int, Between(1, 125)] = 100
     allow_gaps: bool = False
     gap_ms: Milliseconds = 0
     write_gap_ms: Milliseconds = 0
     wait_after_connect_ms: Milliseconds = 0
     timeout_ms: Annotated[int, Between(50, 10_000)] = 1000
+    repeat: Annotated[int, Between(1, 3)] = 1
 
 
 @dataclass(frozen=True, slots=True)

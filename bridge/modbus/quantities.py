@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
+from bridge.core.model import Reading
+
 
 class Quantity(NamedTuple):
-    """Unit and believable bounds of a published quantity; the bounds only serve the eyes of ``probe``."""
+    """Unit and believable bounds of a published quantity; what lies outside is most likely something else."""
 
     unit: str
     low: float = float("-inf")
@@ -29,7 +31,7 @@ _SCALARS = {
     "voltage_dc_v": Quantity("V", 0, 1500),
     "current_dc_a": Quantity("A", -2000, 2000),
     "power_dc_w": Quantity("W", -1e6, 1e6),
-    "frequency_hz": Quantity("Hz", 45, 65),
+    "frequency_hz": Quantity("Hz", 47, 53),
     "power_w": Quantity("W", -1e6, 1e6),
     "reactive_power_var": Quantity("var", -1e6, 1e6),
     "apparent_power_va": Quantity("VA", -1e6, 1e6),
@@ -52,7 +54,7 @@ _SCALARS = {
 
 _PER_LINE = {
     "current_{}_a": Quantity("A", -2000, 2000),
-    "voltage_{}_v": Quantity("V", 80, 300),
+    "voltage_{}_v": Quantity("V", 195.5, 264.5),
     "power_{}_w": Quantity("W", -1e6, 1e6),
     "reactive_power_{}_var": Quantity("var", -1e6, 1e6),
     "apparent_power_{}_va": Quantity("VA", -1e6, 1e6),
@@ -62,8 +64,10 @@ _PER_LINE = {
     "energy_{}_wh": Quantity("Wh", 0),
     "grid_power_{}_w": Quantity("W", -1e6, 1e6),
     "grid_current_{}_a": Quantity("A", -2000, 2000),
-    "grid_voltage_{}_v": Quantity("V", 80, 300),
+    "grid_voltage_{}_v": Quantity("V", 195.5, 264.5),
 }
+
+"""Lines have 230 V ± 15 %: beyond what a European grid does."""
 
 _TEXTS = ("state", "serial", "firmware", "model", "name", "rfid")
 
@@ -79,3 +83,11 @@ def _all() -> Iterator[tuple[str, Quantity]]:
 
 QUANTITIES: Mapping[str, Quantity] = dict(_all())
 """Every published quantity by name. A point of another name is a helper: it serves formulas and writes only."""
+
+
+def believable(name: str, value: Reading) -> bool:
+    """Whether a quantity may well have this value; a line without voltage may not be connected."""
+    quantity = QUANTITIES.get(name)
+    if quantity is None or isinstance(value, str) or (value == 0.0 and quantity.unit == "V"):
+        return True
+    return quantity.low <= value <= quantity.high

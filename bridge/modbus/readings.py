@@ -11,9 +11,7 @@ from bridge.modbus.profile import Profile
 from bridge.modbus.quantities import QUANTITIES
 
 
-def readings(
-    profile: Profile, cells: Mapping[str, Cell], raw: Mapping[str, Reading], role: str = ""
-) -> dict[str, Reading]:
+def readings(profile: Profile, cells: Mapping[str, Cell], raw: Mapping[str, Reading]) -> dict[str, Reading]:
     """Everything that is known of a device by name, helpers included. ``raw`` is what :func:`codec.decode` said.
 
     What cannot be told now, because a register was not delivered or a formula has no value, is missing.
@@ -31,14 +29,20 @@ def readings(
     letter = _state(profile, lookup)
     if letter is not None:
         known["state"] = letter
-    for name, formula in profile.roles.get(role, {}).items():
-        _put(known, name, formula, lookup)
     return known
 
 
-def published(known: Mapping[str, Reading]) -> dict[str, Reading]:
-    """Those of the readings that have a name in the vocabulary; the others are helpers."""
-    return {name: value for name, value in known.items() if name in QUANTITIES}
+def published(profile: Profile, known: Mapping[str, Reading], role: str = "") -> dict[str, Reading]:
+    """Those of the readings that have a name in the vocabulary; the others are helpers.
+
+    In a ``role`` the profile knows, only what it says of that role, and texts: an inverter's own current must never
+    pass for that of the house connection.
+    """
+    quantities = profile.roles.get(role)
+    found = {name: v for name, v in known.items() if name in QUANTITIES and (quantities is None or isinstance(v, str))}
+    for name, formula in (quantities or {}).items():
+        _put(found, name, formula, lookup_in(known))
+    return found
 
 
 def lookup_in(known: Mapping[str, Reading]) -> Callable[[str], float]:

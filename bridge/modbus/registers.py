@@ -28,12 +28,12 @@ _NOT_THERE = (1, 2, 3)
 class Registers:
     """One device behind a link. ``words`` is what its registers last held, ``known`` what that means."""
 
-    def __init__(self, name: str, profile: Profile, unit: int, link: Link, role: str = "") -> None:
+    def __init__(self, name: str, profile: Profile, unit: int, link: Link) -> None:
         self.words: dict[str, tuple[int, ...]] = {}
         self.known: dict[str, Reading] = {}
         self.written: Counter[str] = Counter()
         self.cells: Mapping[str, Cell] = {}
-        self._name, self._profile, self._unit, self._link, self._role = name, profile, unit, link, role
+        self._name, self._profile, self._unit, self._link = name, profile, unit, link
         self._timeout_s = profile.connection.timeout_ms / 1000
         self._raw: dict[str, Reading] = {}
         self._complaints: set[tuple[str, str]] = set()
@@ -81,7 +81,7 @@ class Registers:
                 continue
             answered = True
             came(block)
-        self.known = readings(self._profile, self.cells, self._raw, self._role)
+        self.known = readings(self._profile, self.cells, self._raw)
         return answered
 
     def readable(self, name: str) -> bool:
@@ -101,7 +101,7 @@ class Registers:
                 await self._read(block, urgent=True)
             except Refused as error:
                 logger.debug("%s: %s", self._name, error)
-        self.known = readings(self._profile, self.cells, self._raw, self._role)
+        self.known = readings(self._profile, self.cells, self._raw)
 
     def put(self, name: str, words: tuple[int, ...]) -> asyncio.Future[Sequence[int]]:
         """Write a point now, before all polls; the request is queued (or sent) when this returns."""

@@ -1,4 +1,4 @@
-"""Modbus on one TCP connection: requests to bytes, bytes to answers, and nothing else.
+"""Modbus on one connection: requests to bytes, bytes to answers, and nothing else.
 
 Frames and messages are pymodbus'; its client is not used. The client cannot give each request a time of its own,
 leaves a caller waiting when the peer closes, and sends only after two turns of the event loop.
@@ -12,12 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, cast
 
 from pymodbus.exceptions import ModbusException
-from pymodbus.framer import FramerBase, FramerRTU, FramerSocket
+from pymodbus.framer import FramerAscii, FramerBase, FramerRTU, FramerSocket
 from pymodbus.pdu import DecodePDU, ExceptionResponse, ModbusPDU, bit_message, register_message
+from pymodbus.transport.serialtransport import create_serial_connection
 
 from bridge.errors import LinkError, Nonsense, Refused
+from bridge.modbus.address import Where
 
-FRAMERS: Mapping[str, type[FramerBase]] = {"tcp": FramerSocket, "rtu": FramerRTU}
+FRAMERS: Mapping[str, type[FramerBase]] = {"tcp": FramerSocket, "rtu": FramerRTU, "ascii": FramerAscii}
 
 _READS: Mapping[int, type[ModbusPDU]] = {
     1: bit_message.ReadCoilsRequest,
@@ -33,7 +35,7 @@ _WORD_WRITES: Mapping[int, type[ModbusPDU]] = {
     6: register_message.WriteSingleRegisterRequest,
     16: register_message.WriteMultipleRegistersRequest,
 }
-_LONGEST_FRAME = 260
+_LONGEST_FRAMES = {"tcp": 260, "rtu": 256, "ascii": 513}
 
 _EXCEPTIONS = {
     1: "function not supported",
@@ -67,6 +69,8 @@ class Wire(asyncio.Protocol):
     def __init__(
         self, framing: str, answered: Callable[[Sequence[int] | LinkError], None], lost: Callable[[Wire], None]
     ) -> None:
+        self.made = asyncio.Event()
+        self._framing = framing
         self._framer = FRAMERS[framing](DecodePDU(False))
         self._answered = answered
         self._lost = lost
@@ -94,7 +98,10 @@ class Wire(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keepalive, so that a peer that vanished without a word is noticed by the kernel too."""
         self._transport = cast(asyncio.Transport, transport)
+        self.made.set()
         sock = transport.get_extra_info("socket")
+        if sock is None:
+            return
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         for option, seconds in (("TCP_KEEPIDLE", 10), ("TCP_KEEPINTVL", 5), ("TCP_KEEPCNT", 3)):
             if hasattr(socket, option):
@@ -123,12 +130,12 @@ class Wire(asyncio.Protocol):
         """The words of the answer, None while it is incomplete; raises :class:`Nonsense` and :class:`Refused`."""
         request = self._request
         assert request is not None
-        on_tcp = isinstance(self._framer, FramerSocket)
-        if len(self._buffer) > _LONGEST_FRAME or (on_tcp and self._buffer[2:4].strip(b"\0")):
+        on_tcp = self._framing == "tcp"
+        if len(self._buffer) > _LONGEST_FRAMES[self._framing] or (on_tcp and self._buffer[2:4].strip(b"\0")):
             raise Nonsense(f"{request}: the answer is no Modbus frame")
         try:
             used, message = self._framer.handleFrame(self._buffer, 0, 0)
-        except ModbusException as error:
+        except (ModbusException, ValueError) as error:  # ValueError: no hexadecimal digits in ASCII
             raise Nonsense(f"{request}: the answer cannot be read: {error}") from error
         self._buffer = self._buffer[used:]
         if message is None:
@@ -142,6 +149,21 @@ class Wire(asyncio.Protocol):
             code = message.exception_code
             raise Refused(f"{request}: {_EXCEPTIONS.get(code, f'exception {code}')}", code)
         return _words(request, message)
+
+
+async def dial(
+    where: Where, answered: Callable[[Sequence[int] | LinkError], None], lost: Callable[[Wire], None]
+) -> Wire:
+    """Make the connection; raises ``OSError``."""
+    loop = asyncio.get_running_loop()
+    wire = Wire(where.framing, answered, lost)
+    if where.serial is None:
+        await loop.create_connection(lambda: wire, where.host, where.port)
+    else:
+        line = where.serial
+        await create_serial_connection(loop, lambda: wire, where.host, line.baud, 8, line.parity, line.stopbits)
+        await wire.made.wait()
+    return wire
 
 
 def _message(request: Request) -> ModbusPDU:

@@ -21,6 +21,7 @@ from bridge.mqtt.broker import Broker
 from bridge.mqtt.clerk import Clerk
 from bridge.mqtt.commands import Request, answer_topic
 from bridge.mqtt.discovery import birth, own_documents
+from bridge.mqtt.inputs import Connection, Inputs, devices_of
 from bridge.mqtt.link import Link
 from bridge.mqtt.outbox import Outbox
 
@@ -41,7 +42,9 @@ class MqttEdge:
     def __init__(self, config: Config, hub: Hub) -> None:
         self._newest = hub.snapshot
         self._shown: Snapshot | None = None
+        self._hub = hub
         self._config = config.mqtt
+        self._inputs = Inputs(config)
         self._broker = Broker(config.mqtt)
         self._outbox = Outbox(self._config.topic)
         self._found: deque[str] = deque()
@@ -49,8 +52,8 @@ class MqttEdge:
         self._clerk = Clerk(hub, self._answer)
         self._wake = threading.Event()
         self._stopping = False
+        self._links = self._connections = self._published = 0
         self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
-        self._connections = self._published = 0
         self._sweep_ends: float | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -87,20 +90,33 @@ class MqttEdge:
         self._link.start()
         while not self._stopping:
             try:
+                # Wallboxes that are told by MQTT come before all that is only shown.
+                self._steer()
+                if self._newest is not self._shown:
+                    time.sleep(HEAD_START_S)
                 self._turn()
             except Exception:
                 # Whatever a snapshot or a broker holds in store: the next one is shown again.
                 logger.exception("the topic tree could not be published")
             self._wake.wait(1.0)
             self._wake.clear()
-            if self._newest is not self._shown:
-                time.sleep(HEAD_START_S)
+        if self._link.connected:
+            for message in self._inputs.last_orders():
+                self._link.publish(*message)
         self._farewell(remove=False)
+
+    def _steer(self) -> None:
+        """Tell the wallboxes that listen to MQTT; what a full window holds back is told in the next turn."""
+        if self._link.room > 0:
+            for message in self._inputs.orders(self._newest, time.monotonic(), self._connection):
+                self._link.publish(*message)
 
     def _turn(self) -> None:
         snapshot = self._newest
         if snapshot.config.mqtt != self._config:
             self._move(snapshot)
+        elif devices_of(snapshot.config) != self._inputs.devices:
+            self._listen_anew(snapshot.config)
         if snapshot is not self._shown:
             self._shown = snapshot
             self._outbox.show(snapshot)
@@ -136,8 +152,17 @@ class MqttEdge:
         """The ``mqtt`` section changed: leave nothing behind at the old place, begin anew at the new one."""
         self._farewell(remove=True)
         self._config = snapshot.config.mqtt
+        self._inputs = Inputs(snapshot.config)
         self._outbox = Outbox(self._config.topic)
         self._shown = None
+        self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
+        self._connections = 0
+        self._link.start()
+
+    def _listen_anew(self, config: Config) -> None:
+        """There are other devices to listen to."""
+        self._link.close()
+        self._inputs = Inputs(config)
         self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
         self._connections = 0
         self._link.start()
@@ -157,7 +182,12 @@ class MqttEdge:
         topics = [(f"{self._config.topic}/request/+", 1), *self._own_topics()]
         if self._config.discovery:
             topics.append((birth(self._config.discovery), 0))
-        return Link(self._config, topics, self._wake.set, self._received, protocol)
+        self._links += 1
+        return Link(self._config, topics, self._wake.set, self._received, protocol, self._inputs.topics)
+
+    @property
+    def _connection(self) -> Connection:
+        return self._links, self._link.connections
 
     def _own_topics(self) -> list[tuple[str, int]]:
         base, prefix = self._config.topic, self._config.discovery or "homeassistant"
@@ -167,6 +197,11 @@ class MqttEdge:
 
     def _received(self, message: MQTTMessage) -> None:
         topic = message.topic
+        if topic in self._inputs.topics:
+            heard = topic, bytes(message.payload), message.retain, time.monotonic(), self._connection
+            for event in self._inputs.heard(*heard):
+                self._hub.post(event)
+            return
         if topic.startswith(f"{self._config.topic}/request/"):
             properties = message.properties
             request = Request(

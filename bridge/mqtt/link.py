@@ -13,7 +13,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
@@ -76,9 +76,10 @@ def _is_loopback(host: str) -> bool:
 class Link:
     """One client of one broker, connecting again and again until :meth:`close`.
 
-    ``subscribe``: the filters to subscribe to after every CONNACK, with their QoS. ``wake`` is called when there is
-    something new to look at: a fresh connection (:attr:`connections` grew) or room for more messages. ``received``
-    gets every message. Both are called on paho's thread.
+    ``subscribe``: the filters to subscribe to after every CONNACK, with their QoS. ``foreign``: topics of others, whose
+    messages are marked as retained only when the broker had kept them. ``wake`` is called when there is something new
+    to look at: a fresh connection (:attr:`connections` grew) or room for more messages. ``received`` gets every
+    message. Both are called on paho's thread.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class Link:
         wake: Callable[[], None],
         received: Callable[[MQTTMessage], None],
         protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
+        foreign: Iterable[str] = (),
     ) -> None:
         self.connected = False
         self.connections = 0
@@ -96,6 +98,7 @@ class Link:
         self._address = address(config)
         self._status = f"{config.topic}/status"
         self._subscribe = subscribe
+        self._foreign = sorted(foreign)
         self._wake = wake
         self._received = received
         self._protocol = protocol
@@ -172,11 +175,10 @@ class Link:
         self._failures = 0
         if self._protocol == MQTTProtocolVersion.MQTTv5:
             # A retained command is then told from a fresh one also when it arrives live, and there is no echo.
-            client.subscribe(
-                [(t, SubscribeOptions(q, noLocal=True, retainAsPublished=True)) for t, q in self._subscribe]
-            )
+            options = [(t, SubscribeOptions(q, noLocal=True, retainAsPublished=True)) for t, q in self._subscribe]
+            client.subscribe(options + [(t, SubscribeOptions(1, noLocal=True)) for t in self._foreign])
         else:
-            client.subscribe(list(self._subscribe))
+            client.subscribe([*self._subscribe, *((t, 1) for t in self._foreign)])
         self.connected = True
         self.connections += 1
         self._say(f"connected to the MQTT broker {self._address}", logging.INFO)

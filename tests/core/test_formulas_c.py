@@ -11,7 +11,7 @@ from itertools import cycle, islice, product
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.formulas import FUNCTIONS, FormulaError, NoValue, evaluate, parse
@@ -164,7 +164,6 @@ def test_every_pair_of_operators() -> None:
         check(tree)
 
 
-@settings(max_examples=300)
 @given(trees(LEAVES))
 def test_both_spellings_mean_the_tree(tree: Tree) -> None:
     check(tree)
@@ -217,7 +216,7 @@ def random_tree(chance: random.Random, signs: list[str], depth: int) -> Tree:
     return (sign, *(random_tree(chance, signs, depth - 1) for _ in range(arity(sign))))
 
 
-@pytest.mark.system
+@pytest.mark.system("gcc")
 @pytest.mark.parametrize(("number", "absent"), [("double", ("^", "%", "&", "|")), ("long long", ("^", "/"))])
 def test_a_c_compiler_agrees(number: str, absent: tuple[str, ...], tmp_path: Path) -> None:
     """The very same text, given to gcc: with fractions on doubles, with bits and remainders on whole numbers."""

@@ -215,6 +215,39 @@ def test_the_house_comes_first_and_a_silent_meter_means_less() -> None:
     assert "M1 is not read" in house.reason("E1")
 
 
+def test_a_grid_meter_that_says_nothing_of_currents_counts_as_silent() -> None:
+    house = House(site(1, power=20 * 690.0, meter=True))
+    house.plug("E1", state="B")
+    house.read("M1", {"import_wh": 5.0})
+    house.obey()
+    assert house.setpoints() == {"E1": 6.0}
+    assert "M1 is not read" in house.reason("E1")
+
+
+def test_a_car_that_takes_its_time_to_obey_is_not_taken_for_the_house() -> None:
+    house = House(site(1, power="690 * AVAIL", meter=True))
+    house.set(AVAIL=20)
+    house.plug("E1", state="B")
+    house.read("E1", {"state": "B", **lines(0.0)})
+    house.read("M1", lines(2.0))
+    house.obey()
+    assert house.setpoints() == {"E1": 18.0}
+    for _ in range(2):
+        house.wait(1)
+        house.read("M1", lines(2.0 + 16.0))
+        house.read("E1", {"state": "C", **lines(16.0)})
+    house.set(AVAIL=12)
+    house.obey()
+    seen = set()
+    for drawn in (16.0, 16.0, 13.0, 10.0, 10.0, 10.0):
+        house.wait(1)
+        house.read("M1", lines(2.0 + drawn))
+        house.read("E1", {"state": "C", **lines(drawn)})
+        house.obey()
+        seen.add(house.setpoints()["E1"])
+    assert seen == {10.0}
+
+
 def test_while_a_car_ramps_up_nothing_flaps() -> None:
     house = House(site(1, power=20 * 690.0, meter=True))
     house.plug("E1", state="B")

@@ -7,6 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
 
@@ -49,6 +50,19 @@ def site() -> Config:
     )
 
 
+def fed_site() -> Config:
+    """The same house, with devices that are fed over HTTP."""
+    return replace(
+        site(),
+        meters=(
+            MeterConfig("M1", "http-input", role="grid"),
+            MeterConfig("M2", "http-input"),
+            MeterConfig("M3", "eastron-sdm630", "127.0.0.1:502"),
+        ),
+        wallboxes=(WallboxConfig("E1", "http-input"), WallboxConfig("E2", "http-input")),
+    )
+
+
 class Disk:
     """An edge that stores at once, never, or fails."""
 
@@ -73,15 +87,16 @@ class Disk:
 class Bridge:
     """The bridge under test, and how to talk to it."""
 
-    def __init__(self, folder: Path, password: str | None = PASSWORD) -> None:
+    def __init__(self, folder: Path, password: str | None = PASSWORD, config: Config | None = None) -> None:
+        config = config or site()
         self.disk = Disk()
-        self.hub = Hub(site(), State(), lambda: Now(time.monotonic(), time.time()))
+        self.hub = Hub(config, State(), lambda: Now(time.monotonic(), time.time()))
         self.disk.hub = self.hub
         self.passwords = PasswordFile(folder / "admin-password")
         if password:
             self.passwords.set(password)
         self.samples: list[tuple[str, dict[str, str], float]] = []
-        self.edge = http_edge.HttpEdge(site(), self.hub, self.passwords, [lambda: self.samples])
+        self.edge = http_edge.HttpEdge(config, self.hub, self.passwords, [lambda: self.samples])
         self.hub.start([self.disk, self.edge])
         self.edge.start()
         self.port = self.edge.ports["lan"]
@@ -150,5 +165,13 @@ def bridge(tmp_path: Path) -> Iterator[Bridge]:
 def fresh(tmp_path: Path) -> Iterator[Bridge]:
     """A bridge without a password."""
     running = Bridge(tmp_path, password=None)
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def fed(tmp_path: Path) -> Iterator[Bridge]:
+    """A bridge whose devices are fed over HTTP."""
+    running = Bridge(tmp_path, config=fed_site())
     yield running
     running.stop()

@@ -58,12 +58,12 @@ def test_the_vendors_curl_lines_work(bridge: Bridge, line: str, status: int, bod
     json.loads(said)
 
 
-def test_the_curl_lines_of_the_documentation_work(bridge: Bridge) -> None:
+def test_the_curl_lines_of_the_documentation_work(fed: Bridge) -> None:
     text = (Path(__file__).parents[2] / "docs" / "http.md").read_text()
     lines = [line for line in re.findall(r"^curl .*$", text, re.M) if "-N " not in line and "password" not in line]
     assert len(lines) >= 6
     for line in lines:
-        words = shlex.split(line.replace("localhost:8080", f"localhost:{bridge.port}"))
+        words = shlex.split(line.replace("localhost:8080", f"localhost:{fed.port}"))
         done = subprocess.run([*words, "--fail", "-s"], capture_output=True, text=True, check=False)
         assert done.returncode == 0, line
 

@@ -105,6 +105,9 @@ class House:
     def reads(self, name: str) -> list[Read]:
         return self.of(Read, name)  # type: ignore[return-value]
 
+    def of_link(self, name: str) -> list[Link]:
+        return self.of(Link, name)  # type: ignore[return-value]
+
     def confirmed(self, name: str) -> list[Confirmed]:
         return self.of(Confirmed, name)  # type: ignore[return-value]
 

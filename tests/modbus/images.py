@@ -17,6 +17,7 @@ RAW: Mapping[str, Mapping[str, float | str]] = {
     "*": {"enable": 9, "failsafe_current": 9, "failsafe_timeout": 9, "heartbeat": 9, "watchdog_ms": 9},
     "abb_b2x": {"model": "B23 112-100"},
     "abl_em4": {"status": 0x01C2},
+    "abl_emh1": {"status": 0x01C2, "firmware": "0201a020"},
     "cfos_power_brain": {"probe": 0xCF050000},
     "chint_dtsu666": {"ct_ratio": 40, "pt_ratio": 100},
     "compleo_solo": {"status": 0x0503},

@@ -1,15 +1,20 @@
-"""A Modbus/TCP server written by hand, so that it can do what no library would: be silent, late, wrong or gone."""
+"""A Modbus server written by hand, so that it can do what no library would: be silent, late, wrong or gone."""
 
 from __future__ import annotations
 
+import os
+import pty
 import socket
 import struct
 import threading
 import time
+import tty
 from collections import defaultdict
 from collections.abc import Callable
 from contextlib import suppress
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
+
+from tests.modbus.frames import frame, receive
 
 
 class Asked(NamedTuple):
@@ -29,16 +34,25 @@ class Rogue:
     It may return other bytes, ``None`` (say nothing) or raise ``ConnectionAbortedError`` (hang up).
     """
 
-    def __init__(self, port: int = 0) -> None:
+    def __init__(self, port: int = 0, framing: str = "tcp") -> None:
+        self.framing = framing
         self.registers: dict[int, dict[int, int]] = defaultdict(lambda: defaultdict(int))
         self.missing: set[int] = set()
+        self.strict = False
+        """Refuse registers that were never given a value, and units that have none."""
         self.silent: set[int] = set()
         self.manners: Callable[[Asked, bytes], bytes | None] = lambda asked, frame: frame
         self.asked: list[Asked] = []
+        self.parting = False
+        """Hang up after each answer."""
+        self.taken = False
+        """Another client has the only connection: hang up at once."""
+        self.since = 0.0
         self.previous = b""
         self.accepted = 0
         self.news = threading.Condition()
         self._open: set[socket.socket] = set()
+        self._lines: list[int] = []
         self._listener = socket.create_server(("127.0.0.1", port))
         self.port: int = self._listener.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -53,6 +67,8 @@ class Rogue:
             self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
         self.hang_up()
+        while self._lines:
+            os.close(self._lines.pop())
 
     def hang_up(self) -> None:
         for connection in list(self._open):
@@ -75,33 +91,54 @@ class Rogue:
                 return
             connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self.accepted += 1
+            self.since = time.monotonic()
+            if self.taken:
+                connection.close()
+                continue
             self._open.add(connection)
             threading.Thread(target=self._serve, args=(connection,), daemon=True).start()
 
     def _serve(self, connection: socket.socket) -> None:
         try:
             with connection, connection.makefile("rb") as stream:
-                while header := stream.read(7):
-                    number, _, length, unit = struct.unpack(">HHHB", header)
-                    asked = _asked(unit, stream.read(length - 1))
-                    answer = self._answer(asked)
-                    frame = struct.pack(">HHHB", number, 0, len(answer) + 1, unit) + answer
-                    with self.news:
-                        self.asked.append(asked)
-                        self.news.notify_all()
-                    said = None if unit in self.silent else self.manners(asked, frame)
-                    self.previous = frame
-                    if said is not None:
-                        connection.sendall(said)
+                self._converse(stream, connection.sendall)
         except OSError:
             pass
         finally:
             self._open.discard(connection)
 
+    def on_a_line(self) -> str:
+        """Answer on a pseudo serial line too; returns the path of the device at its other end."""
+        near, far = pty.openpty()
+        tty.setraw(near)
+        tty.setraw(far)
+        self._lines.append(far)
+
+        def serve() -> None:
+            with suppress(OSError), os.fdopen(near, "rb", buffering=0) as stream:
+                self._converse(stream, lambda data: os.write(near, data))  # type: ignore[arg-type]
+
+        threading.Thread(target=serve, daemon=True).start()
+        return os.ttyname(far)
+
+    def _converse(self, stream: BinaryIO, send: Callable[[bytes], object]) -> None:
+        while request := receive(self.framing, stream):
+            asked = _asked(request.unit, request.body)
+            right = frame(self.framing, request._replace(body=self._answer(asked)))
+            with self.news:
+                self.asked.append(asked)
+                self.news.notify_all()
+            said = None if request.unit in self.silent else self.manners(asked, right)
+            self.previous = right
+            if said is not None:
+                send(said)
+            if self.parting:
+                return
+
     def _answer(self, asked: Asked) -> bytes:
         here = self.registers[asked.unit]
         places = range(asked.address, asked.address + asked.count)
-        if self.missing & set(places):
+        if self.missing & set(places) or (self.strict and not here.keys() >= set(places)):
             return bytes([asked.function | 0x80, 2])
         here.update(zip(places, asked.words, strict=False))
         if asked.function in (5, 6):

@@ -183,6 +183,31 @@ def test_probe_tells_what_is_hard_to_believe(rogue: Rogue) -> None:
     assert "power_w" in str(rows["power_w"])
 
 
+@pytest.mark.parametrize(
+    ("timeout_s", "amperes", "notes"),
+    [
+        (120, 60, ("", "")),
+        (15, 60, ("shorter than twice the 10 s", "")),
+        (0, 160, ("off: without the bridge", "above the 6 A that are safe")),
+    ],
+)
+def test_probe_shows_a_watchdog_that_would_fight_us(
+    rogue: Rogue, timeout_s: int, amperes: int, notes: tuple[str, str]
+) -> None:
+    text = ARMED.replace("fallback", "failsafe_a").replace("timeout_s: {", "failsafe_s: {")
+    text = text.replace("point: timeout_s", "point: failsafe_s").replace("timeout_s / 100", "10")
+    rogue.registers[1].update({302: amperes, 303: timeout_s})
+    rows = {row.quantity: row for row in probe(rogue.address, profile(text), 1)}
+    found = [rows[name] for name in ("failsafe_s", "failsafe_a")]
+    assert [(row.value, row.unit) for row in found] == [(timeout_s, "s"), (amperes / 10, "A")]
+    for row, note in zip(found, notes, strict=True):
+        assert row.note.startswith(note)
+        assert bool(row.note) is bool(note)
+        assert not note or row.note.endswith("the bridge will set it")
+    assert rows["refresh_s"].value == 10.0
+    assert not rogue.writes()
+
+
 def test_probe_of_nobody_is_an_error(rogue: Rogue) -> None:
     rogue.silent = {1}
     quick = profile(METER + "connection: {timeout_ms: 100}\n")

@@ -8,8 +8,9 @@ from bridge import schema
 from bridge.core.model import Capability
 from bridge.errors import ConfigError
 from bridge.modbus import inspect
+from bridge.modbus.address import host_port
 from bridge.modbus.cells import cells
-from bridge.modbus.load import available, host_port, load
+from bridge.modbus.load import available, load
 from bridge.modbus.profile import Profile, capability
 from tests.modbus.house import BOX, profile
 

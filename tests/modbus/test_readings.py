@@ -42,7 +42,7 @@ def meant(text: str, words: dict[str, list[int]], role: str = "") -> dict[str, o
     shape = profile(text)
     found = cells(shape, 1)
     raw = {name: value for name, w in words.items() if (value := decode(found[name], w)) is not None}
-    return dict(published(readings(shape, found, raw, role)))
+    return dict(published(shape, readings(shape, found, raw), role))
 
 
 def test_scales_and_derived_values_may_depend_on_other_points() -> None:
@@ -59,6 +59,15 @@ def test_a_role_renames() -> None:
     words = {"power_in": [500], "power_out": [200], "grid_power_w": [100]}
     assert meant(INVERTER, words)["power_w"] == 300.0
     assert meant(INVERTER, words, "grid")["power_w"] == -100.0
+    assert meant(INVERTER, words, "consumption")["power_w"] == 300.0  # of which the profile says nothing
+
+
+def test_in_a_role_only_what_belongs_to_it_is_told() -> None:
+    """The inverter's own numbers must not pass for those of the house connection."""
+    words = {"power_in": [500], "power_out": [200], "grid_power_w": [100], "energy_wh": [7], "firmware_number": [150]}
+    assert meant(INVERTER, {**words, "serial": [0x4142]}, "grid") == {"power_w": -100.0, "serial": "AB"}
+    del words["grid_power_w"]
+    assert meant(INVERTER, words, "grid") == {}
 
 
 def test_the_state_is_that_of_the_first_rule_that_holds() -> None:

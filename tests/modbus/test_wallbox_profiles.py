@@ -15,9 +15,11 @@ from typing import cast
 import pytest
 
 from bridge.core.model import Confirmed, Event
+from bridge.modbus import codec
 from bridge.modbus.duty import Duty, Offered
 from bridge.modbus.link import Link
-from bridge.modbus.profile import Profile
+from bridge.modbus.profile import Profile, capability
+from bridge.modbus.readings import amount
 from bridge.modbus.registers import Registers
 from tests.modbus.facts import Fact, facts, scale, words
 from tests.modbus.images import Image, ImageLink, image
@@ -44,6 +46,7 @@ PAUSE: Mapping[str, tuple[Raw, Raw]] = {
     **dict.fromkeys(("phoenix-em-eth", "phoenix-ev-ser", "tinkerforge-warp", "victron-evcs"), ENABLE),
     **dict.fromkeys(("inro-pantabox", "free2move-eprowallbox", "obo-ion"), ENABLE),
     **dict.fromkeys(("sungrow-ac011e", "sigenergy-evac"), ({"enable": 1}, {"enable": 0})),
+    "abl-emh1": ({"current_limit": 1000}, {}),
     "daheimladen-em2go": ({"command": 2}, {"command": 1}),
     "foxess-evc": ({"command": 2}, {"command": 1}),
     "goe": ({"force_state": 1}, {"force_state": 2}),
@@ -139,7 +142,7 @@ async def hold(registers: Registers, device: Profile, amperes: float) -> float:
             confirmed.set_result(event.current_a)
 
     duty = Duty("E1", device, registers, LINE_COUNT, post, lambda: None)
-    duty.offered = Offered(amperes, 1)
+    duty.offered = lambda: Offered(amperes, 1)
     await duty.up(first=False)
     try:
         return await asyncio.wait_for(confirmed, 2)
@@ -174,6 +177,35 @@ def test_the_setpoint_stays_within_what_the_register_takes(name: str) -> None:
             per_ampere = (230 * LINE_COUNT if quantity == "power_limit" else 1) / scale(fact, {})
             for amperes in (rule.min_a, rule.max_a):
                 assert low <= math.floor(amperes * per_ampere + 1e-6) <= high
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3])
+@pytest.mark.parametrize("name", CONTROLLED)
+def test_what_is_written_is_never_more_than_wanted_and_less_than_a_step_below(name: str, lines: int) -> None:
+    """For every tenth of an ampere, and for what the box will be believed to hold."""
+    device = profile(name)
+    rule, able = device.setpoint, capability(device)
+    assert rule
+    assert able
+    point = rule.points[0]
+    written: dict[float, float] = {}
+
+    async def then(registers: Registers) -> None:
+        duty = Duty("E1", device, registers, lines, lambda event: None, lambda: None)
+        for tenths in range(math.ceil(rule.min_a * 10), math.floor(rule.max_a * 10) + 1):
+            step = next(step for step in duty._steps(tenths / 10) if step.point == point)
+            value = codec.decode(registers.cells[point], step.words)
+            assert isinstance(value, float)
+            written[tenths / 10] = value * amount(registers.cells[point].scale, registers.known)
+            assert written[tenths / 10] == pytest.approx(duty._target(tenths / 10) * duty._per_ampere, rel=1e-6)
+
+    met(name, image(name), then)
+    per_ampere = 230 * lines if rule.unit == "W" else 1
+    step = able.step_a * (230 * 3 if rule.unit == "W" else 1)
+    for amperes, value in written.items():
+        wanted = amperes * per_ampere
+        assert wanted - step < value + 1e-6 * step
+        assert value <= wanted * (1 + 1e-6)
 
 
 SWITCHED = [("phoenix-ev-eth", 0.1), ("wallbe", 0.1), ("evse-din", 0.01)]

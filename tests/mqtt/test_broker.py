@@ -24,7 +24,7 @@ from tests.core.sites import House
 from tests.mqtt.brokers import answers, free_port, listening, until
 from tests.mqtt.test_edge import Bridge, settings
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.system("mosquitto")
 
 
 @contextmanager

@@ -37,7 +37,7 @@ from bridge.mqtt.render import render
 from tests.core.sites import site
 from tests.mqtt.brokers import Listener, Mosquitto, listening, until
 
-pytestmark = pytest.mark.system
+pytestmark = pytest.mark.system("mosquitto")
 
 
 class Disk:

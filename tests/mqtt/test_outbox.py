@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.model import Link, Reconfigured
@@ -91,7 +91,6 @@ def test_documents_come_with_the_first_reading_and_go_with_the_device() -> None:
     assert broker == {}
 
 
-@settings(max_examples=80, deadline=None)
 @given(
     st.lists(
         st.tuples(st.sampled_from(["set", "on", "off", "read", "take", "connect"]), st.integers(0, 9)), max_size=25

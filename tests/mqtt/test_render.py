@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.formulas import parse
@@ -186,7 +186,6 @@ def play(house: House, step: Event | tuple[str, float | str, bool] | float) -> N
         house.wait(step)
 
 
-@settings(max_examples=150, deadline=None)
 @given(configs(), st.lists(steps, max_size=12))
 def test_following_gives_the_same_tree_as_rendering(config: Config, happenings: list[object]) -> None:
     house = House(config)

@@ -75,7 +75,7 @@ def mbpoll(site: Site, id: str, unit: int, kind: str, address: int, *write: int,
     return re.findall(r"^\[\d+\]:\s*(\S+)", done.stdout, re.MULTILINE)
 
 
-@pytest.mark.system
+@pytest.mark.system("mbpoll")
 def test_an_independent_client_reads_and_writes_every_map(site: Site) -> None:
     assert mbpoll(site, "E1", 255, "4:int", 1016) == ["315221"]
     mbpoll(site, "E1", 255, "4", 5004, 9000)

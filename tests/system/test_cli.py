@@ -125,7 +125,7 @@ def test_a_file_that_is_not_there(tmp_path: Path) -> None:
         ("check", "--colour"),
         ("try",),
         ("try", "AVAIL", "70"),
-        ("probe", "127.0.0.1"),
+        ("probe",),
         ("probe", "127.0.0.1", "--profile", "keba-p30", "--unit", "one"),
     ],
 )
