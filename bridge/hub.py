@@ -19,7 +19,7 @@ from bridge.edge import Edge
 
 logger = logging.getLogger(__name__)
 
-ROUND_GAP_S = 0.020
+ROUND_GAP_S = 0.050
 """Readings alone make at most one round in this time; an urgent event makes one at once."""
 
 TICK_S = 1.0

@@ -115,7 +115,7 @@ def _always_unreduced(config: Config) -> float | Unknown | None:
 
 def wallbox(books: Books, box: WallboxConfig) -> Limit:
     """The tightest limit on one wallbox alone, in amperes per line."""
-    tightest = _model(box.profile, box.capability.max_a)
+    tightest = able(box)
     if box.max_current_a is None and box.max_power_w is None:
         return tightest
     for formula, unit, per_ampere in (
@@ -131,6 +131,11 @@ def wallbox(books: Books, box: WallboxConfig) -> Limit:
         if amperes < tightest.amount:
             tightest = Limit(amperes, limit.reason, limit.source)
     return tightest
+
+
+def able(box: WallboxConfig) -> Limit:
+    """What the model of a wallbox can do, in amperes per line."""
+    return _model(box.profile, box.capability.max_a)
 
 
 @cache

@@ -71,7 +71,7 @@ class Now(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """What happened. An ``urgent`` event is decided on at once; others may wait for up to 20 ms of company."""
+    """What happened. An ``urgent`` event is decided on at once; others may wait for up to 50 ms of company."""
 
     urgent: ClassVar[bool] = False
 
@@ -326,6 +326,27 @@ class Decision:
     alarms: Mapping[str, str] = field(default_factory=dict)
 
 
+class Present(NamedTuple):
+    """A wallbox as it is."""
+
+    box: WallboxConfig
+    device: Device
+    offer: Offer
+
+
+class Roll(NamedTuple):
+    """What follows from ``config``, ``devices`` and ``offers`` alone, and holds as long as these are the very same."""
+
+    config: Config
+    devices: Mapping[str, Device]
+    offers: Mapping[str, Offer]
+    idle: Mapping[str, Setpoint]
+    """Of those wallboxes to which nothing can matter now."""
+    present: tuple[Present, ...]
+    """All others."""
+    alarms: Mapping[str, str]
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """Config, State and Decision at one moment. Readers always see a whole one; ``revision`` counts rounds."""
@@ -335,3 +356,5 @@ class Snapshot:
     decision: Decision
     now: Now
     revision: int = 0
+    roll: Roll | None = field(default=None, compare=False, repr=False)
+    """Kept for the next round."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from functools import lru_cache
 
 from bridge.core import counters, inputs, limits, otherload, receipts, sharing, variables
 from bridge.core.limits import Books
@@ -17,7 +16,6 @@ from bridge.core.model import (
     Decision,
     Device,
     Event,
-    GridDecision,
     Limit,
     Link,
     Now,
@@ -25,6 +23,7 @@ from bridge.core.model import (
     PerLine,
     Read,
     Reconfigured,
+    Roll,
     Setpoint,
     SetVariables,
     Snapshot,
@@ -32,12 +31,9 @@ from bridge.core.model import (
     Stored,
     WallboxConfig,
 )
+from bridge.core.roll import called, unready
 from bridge.core.sharing import Held, Wish
 
-WANTS_TO_CHARGE = frozenset("BCD")
-"""States of IEC 61851-1 in which a car is connected and may draw current."""
-
-_IDLE = {"A": "no car connected", "E": "the wallbox reports an error"}
 _LONGEST_SWEEP_S = 10.0
 """No device takes longer to be read; what comes later comes after an interruption."""
 _MAX_PENDING = 8
@@ -47,8 +43,9 @@ _NEVER_OFFERED = Offer()
 
 def first(config: Config, state: State, now: Now) -> Snapshot:
     """The snapshot to start with."""
-    decision = decide(config, state, now)
-    return Snapshot(config, replace(state, offers=offered(state, decision, 1, now)), decision, now, 1)
+    roll = called(config, state, None)
+    decision = decide(config, state, roll, now)
+    return Snapshot(config, replace(state, offers=offered(roll, decision, 1, now)), decision, now, 1, roll)
 
 
 def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
@@ -65,9 +62,10 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
     for device in config.inputs:
         if own := inputs.news(config, state, device, now):
             state = apply(config, state, own, now)
-    decision = decide(config, state, now)
+    roll = called(config, state, before.roll)
+    decision = decide(config, state, roll, now)
     revision = before.revision + 1
-    offers = offered(state, decision, revision, now)
+    offers = offered(roll, decision, revision, now)
     if sets:
         # The registers come first: how the boxes follow is written up in the next round, when storage has answered.
         kept = receipts.opened(state, sets, decision, now)
@@ -75,7 +73,7 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
     else:
         state = replace(state, offers=offers)
         state = replace(state, receipts=receipts.followed(state, decision))
-    return Snapshot(config, state, decision, now, revision)
+    return Snapshot(config, state, decision, now, revision, roll)
 
 
 def fallback(before: Snapshot, now: Now) -> Snapshot:
@@ -127,27 +125,26 @@ def _read(config: Config, state: State, event: Read) -> State:
     return otherload.observed(config, replace(state, devices={**state.devices, event.device: device}), event)
 
 
-def decide(config: Config, state: State, now: Now) -> Decision:
+def decide(config: Config, state: State, roll: Roll, now: Now) -> Decision:
     """What follows from what we know: limits and setpoints, each with reason and source. Never raises."""
     books = Books(config, state, now)
     grid = limits.connection(books)
     room, binding = limits.room(books, grid)
-    setpoints = _setpoints(books, room, binding)
+    setpoints = _setpoints(books, roll, room, binding)
     values = books.names.values()
-    return Decision(values, grid, setpoints, books.names.notes, _alarms(config, state, grid))
+    alarms = {**roll.alarms, "grid_failsafe": grid.reason} if grid.state == "failsafe" else roll.alarms
+    return Decision(values, grid, setpoints, books.names.notes, alarms)
 
 
-def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setpoint]:
+def _setpoints(books: Books, roll: Roll, room: PerLine, binding: Limit) -> Mapping[str, Setpoint]:
     """A setpoint for every wallbox. Unreachable ones keep what they were offered, booked against the others."""
-    state = books.state
     left = list(room)
     caps: dict[str, Limit] = {}
     held: dict[str, Held] = {}
-    setpoints: dict[str, Setpoint] = {}
+    setpoints = dict(roll.idle)
     wishes: list[Wish] = []
     booked: list[Wish] = []
-    for box in books.config.wallboxes:
-        device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
+    for box, device, offer in roll.present:
         cap = limits.wallbox(books, box)
         ceiling = offer.ceiling_a
         if ceiling is None:
@@ -159,7 +156,7 @@ def _setpoints(books: Books, room: PerLine, binding: Limit) -> Mapping[str, Setp
             continue
         why = _why_not(box, device, offer, cap, books.now)
         if why:
-            setpoints[box.id] = _nothing(cap.amount, why)
+            setpoints[box.id] = Setpoint(0.0, cap.amount, 0.0, why, "wallbox")
             if ceiling <= 0:
                 continue
         wish = Wish(box.id, box.lines, box.least_a, cap.amount, box.capability.step_a, box.priority, _charging(device))
@@ -196,20 +193,13 @@ def _unreachable(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, r
 
 def _why_not(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, now: Now) -> str:
     """Why a reachable box gets nothing, whatever room there is; empty when it takes part in the sharing."""
-    state = device.values.get("state")
-    if state not in WANTS_TO_CHARGE:
-        return _IDLE.get(str(state), "the wallbox is not ready")
+    if why := unready(device):
+        return why
     if cap.amount < box.least_a:
         return f"paused: {cap.reason}, below the minimum of {box.least_a:g} A"
     if now.mono - offer.paused_mono < box.min_pause_s:
         return f"paused for at least {box.min_pause_s:g} s"
     return ""
-
-
-@lru_cache(maxsize=64)
-def _nothing(limit_a: float, why: str) -> Setpoint:
-    """The setpoint of a box that gets nothing: one for all of them that are alike, for most boxes are idle."""
-    return Setpoint(0.0, limit_a, 0.0, why, "wallbox")
 
 
 def _explained(wish: Wish, cap: Limit, target: float, now_a: float, shared: Limit) -> Setpoint:
@@ -224,25 +214,11 @@ def _explained(wish: Wish, cap: Limit, target: float, now_a: float, shared: Limi
     return Setpoint(now_a, cap.amount, target, shared.reason, shared.source)
 
 
-def _alarms(config: Config, state: State, grid: GridDecision) -> Mapping[str, str]:
-    """What somebody should look after, by name."""
-    alarms: dict[str, str] = {}
-    for device in config.devices:
-        known = state.devices.get(device.id, _NEVER_SEEN)
-        if not known.online:
-            alarms[f"{device.id}_offline"] = f"{device.name or device.id} is not reachable: {known.reason}"
-        elif known.reason:
-            alarms[f"{device.id}_doubtful"] = f"{device.name or device.id}: {known.reason}"
-    if grid.state == "failsafe":
-        alarms["grid_failsafe"] = grid.reason
-    return alarms
-
-
-def offered(state: State, decision: Decision, revision: int, now: Now) -> Mapping[str, Offer]:
-    """What is offered: from now on it may be in force, confirmed or not."""
+def offered(roll: Roll, decision: Decision, revision: int, now: Now) -> Mapping[str, Offer]:
+    """What is offered: from now on it may be in force, confirmed or not. Idle boxes hold nothing, as they shall."""
     offers: dict[str, Offer] | None = None
-    for box, setpoint in decision.setpoints.items():
-        offer = state.offers.get(box, _NEVER_OFFERED)
+    for box, _, offer in roll.present:
+        setpoint = decision.setpoints[box.id]
         last = offer.pending[-1][1] if offer.pending else offer.confirmed_a
         if setpoint.current_a == last:
             continue
@@ -252,6 +228,6 @@ def offered(state: State, decision: Decision, revision: int, now: Now) -> Mappin
             oldest, second, *rest = pending
             pending = ((second[0], max(oldest[1], second[1])), *rest)
         paused_mono = now.mono if setpoint.current_a <= 0 < (last or 0.0) else offer.paused_mono
-        offers = dict(state.offers) if offers is None else offers
-        offers[box] = Offer(offer.confirmed_a, offer.confirmed_at, pending, paused_mono, offer.lowered)
-    return state.offers if offers is None else offers
+        offers = dict(roll.offers) if offers is None else offers
+        offers[box.id] = Offer(offer.confirmed_a, offer.confirmed_at, pending, paused_mono, offer.lowered)
+    return roll.offers if offers is None else offers
