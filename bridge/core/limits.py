@@ -70,7 +70,7 @@ class Books:
     def _why(self, formula: Formula, value: float, unit: str) -> tuple[str, str]:
         """The reason in words, and the source: who set the youngest variable that takes part."""
         if not formula.names:
-            return f"{formula.text} {unit}", "config"
+            return f"{formula.text} {unit} as set up", "config"
         reason, between = f"{formula.text} = {value:g} {unit}", " with "
         youngest: Variable | None = None
         for key in sorted(formula.names):

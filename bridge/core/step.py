@@ -182,7 +182,7 @@ def _charging(device: Device) -> bool:
 def _unreachable(box: WallboxConfig, device: Device, offer: Offer, cap: Limit, room: PerLine) -> Setpoint:
     """What an unreachable box shall find when it is back: what it last was offered, where the limits still allow it."""
     if offer.ceiling_a is None:
-        reason = f"not reached yet ({device.reason}): {box.capability.max_a:g} A stay booked for it"
+        reason = f"not reachable ({device.reason}): {box.capability.max_a:g} A stay booked for it"
         return Setpoint(0.0, cap.amount, 0.0, reason, "wallbox")
     allowed = min(cap.amount, *(room[line - 1] for line in box.lines))
     kept = min(offer.ceiling_a, sharing.floor_to_step(allowed, box.capability.step_a))

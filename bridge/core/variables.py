@@ -8,7 +8,18 @@ from datetime import UTC, datetime
 from functools import lru_cache
 
 from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
-from bridge.core.model import Config, Device, DeviceConfig, Now, SetVariables, State, Unknown, Variable, VariableConfig
+from bridge.core.model import (
+    Config,
+    Device,
+    DeviceConfig,
+    Now,
+    SetVariables,
+    Snapshot,
+    State,
+    Unknown,
+    Variable,
+    VariableConfig,
+)
 
 MAX_VARIABLES = 500
 MAX_TOTAL_SIZE = 20_000
@@ -109,6 +120,29 @@ def initial(config: Config) -> Mapping[str, Variable]:
         for key, (name, declared) in config.declared.items()
         if declared.initial is not None
     }
+
+
+def listing(snapshot: Snapshot) -> list[dict[str, object]]:
+    """All variables as ``get_cm_vars`` shows them, at whichever edge: what each was set to, and what it is now.
+
+    ``val`` and ``value`` are the same number; None with an ``error`` when there is none. Order as :func:`current`.
+    """
+    listed: list[dict[str, object]] = []
+    for key, variable in current(snapshot.config, snapshot.state).items():
+        constant = variable.formula.constant
+        expression = variable.formula.text if constant is None else plain(constant)
+        shown: dict[str, object] = {"name": variable.name, "expr": expression}
+        value = snapshot.decision.values.get(key, Unknown("not evaluated yet"))
+        if isinstance(value, Unknown):
+            listed.append({**shown, "val": None, "value": None, "error": value.reason})
+        else:
+            listed.append({**shown, "val": plain(value), "value": plain(value)})
+    return listed
+
+
+def plain(number: float) -> float | int:
+    """A number as people write it: 70, not 70.0."""
+    return int(number) if number.is_integer() and abs(number) < 2**53 else number
 
 
 class Names:

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from bridge.core.model import Device, DeviceConfig, Offer, Receipt, Snapshot, Unknown, Variable, WallboxConfig
-from bridge.core.variables import current, fresh
+from bridge.core.model import Device, DeviceConfig, Offer, Receipt, Snapshot, WallboxConfig
+from bridge.core.variables import current, fresh, listing, plain
 
 Json = dict[str, object]
 
@@ -39,20 +39,17 @@ def receipt_of(receipt: Receipt) -> Json:
 
 
 def variables_of(snapshot: Snapshot) -> list[Json]:
-    """All variables with expression, value, and who set them when. One without a value says why in ``error``."""
-    return [_variable(snapshot, key, one) for key, one in current(snapshot.config, snapshot.state).items()]
+    """All variables as :func:`~bridge.core.variables.listing` shows them, and who set them when."""
+    known = current(snapshot.config, snapshot.state)
+    return [
+        {**shown, **_note(snapshot, key), "source": variable.source, "set_at": instant(variable.set_at or None)}
+        for shown, (key, variable) in zip(listing(snapshot), known.items(), strict=True)
+    ]
 
 
-def _variable(snapshot: Snapshot, key: str, variable: Variable) -> Json:
-    value = snapshot.decision.values.get(key, Unknown("not evaluated yet"))
-    shown: Json = {"name": variable.name, "expr": expression(variable.formula.constant, variable.formula.text)}
-    if isinstance(value, Unknown):
-        shown |= {"val": None, "value": None, "error": value.reason}
-    else:
-        shown |= {"val": number(value), "value": number(value)}
-    if note := snapshot.decision.notes.get(key):
-        shown["note"] = note
-    return shown | {"source": variable.source, "set_at": instant(variable.set_at or None)}
+def _note(snapshot: Snapshot, key: str) -> Json:
+    note = snapshot.decision.notes.get(key)
+    return {"note": note} if note else {}
 
 
 def devices_of(snapshot: Snapshot) -> Json:
@@ -128,11 +125,10 @@ def expression(constant: float | None, text: str) -> float | int | str:
 
 
 def number(value: float | None) -> float | int | None:
-    """A number as people write it: 70, not 70.0; a thousandth is as fine as anything here is known."""
+    """A number as people write it: 70, not 70.0."""
     if value is None or value != value or value in (float("inf"), float("-inf")):
         return None
-    value = float(value)
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return plain(float(value))
 
 
 def instant(utc: float | None) -> str | None:

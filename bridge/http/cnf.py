@@ -15,7 +15,6 @@ from bridge.core import variables
 from bridge.core.model import SetVariables, Snapshot
 from bridge.http import feed
 from bridge.http.access import Refusal
-from bridge.http.api import variables_of
 from bridge.http.feed import Fed
 
 MAX_CONFIRM_S = 30.0
@@ -97,7 +96,7 @@ def set_cm_vars(call: Call) -> SetVariables:
 
 def get_cm_vars(call: Call) -> Answer:
     """All variables: what they were set to and what they are now. ``val`` and ``value`` are the same."""
-    return {"vars": [{key: one[key] for key in _SHOWN if key in one} for one in variables_of(call.snapshot)]}
+    return {"vars": variables.listing(call.snapshot)}
 
 
 def set_ajax_meter(call: Call) -> Fed:
@@ -109,8 +108,6 @@ def set_ajax_evse(call: Call) -> Fed:
     """Feed the wallbox ``dev_id`` of the profile ``http-input``; the answer tells it what to do."""
     return feed.wallbox(call.snapshot.config, *_told(call))
 
-
-_SHOWN = ("name", "expr", "val", "value", "error")
 
 COMMANDS: Mapping[str, Callable[[Call], SetVariables | Fed | Answer]] = {
     "set_cm_vars": set_cm_vars,

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
-from bridge.core.model import SetVariables, Snapshot, Unknown
-from bridge.core.variables import Refused, accept, current
+from bridge.core.model import SetVariables, Snapshot
+from bridge.core.variables import Refused, accept, listing
 
 SOURCE = "mqtt"
 MAX_PAYLOAD = 65_536
@@ -127,19 +127,7 @@ def _pair(number: int, entry: object) -> tuple[str, float | str]:
 
 
 def _get_cm_vars(body: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
-    listed = []
-    for key, variable in current(snapshot.config, snapshot.state).items():
-        value = snapshot.decision.values.get(key, Unknown("not evaluated yet"))
-        known = None if isinstance(value, Unknown) else _plain(value)
-        expression = variable.formula.text if variable.formula.constant is None else _plain(variable.formula.constant)
-        entry = {"name": variable.name, "expr": expression, "val": known, "value": known}
-        listed.append(entry | ({"error": value.reason} if isinstance(value, Unknown) else {}))
-    return {"vars": listed}
-
-
-def _plain(value: float) -> float | int:
-    """A number as people write it in JSON: 70, not 70.0."""
-    return int(value) if value.is_integer() and abs(value) < 2**53 else value
+    return {"vars": listing(snapshot)}
 
 
 _COMMANDS: Mapping[str, Callable[[dict[str, Any], Snapshot], SetVariables | dict[str, Any]]] = {
