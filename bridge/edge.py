@@ -22,7 +22,7 @@ class Edge(Protocol):
         """Begin to work; called once, before the first snapshot is offered."""
 
     def offer(self, snapshot: Snapshot) -> None:
-        """Take notice of a snapshot. Called in the middle of a round: must return at once and never do IO."""
+        """Take notice of a snapshot. Called in the middle of a round: must return at once and never wait."""
 
     def stop(self) -> None:
         """End within one second, leaving the world in a safe state."""

@@ -112,8 +112,12 @@ class Hub:
         if not self._turn.acquire(blocking=False):
             return None
         try:
-            self._inbox.append(event)
-            return self._round()
+            if not event.urgent:
+                self._inbox.append(event)
+                return self._drain()
+            # Readings that are waiting are in the snapshot, too, but the registers do not wait for them.
+            snapshot = self._round([event])
+            return self._drain() if self._inbox else snapshot
         finally:
             self._turn.release()
 
@@ -137,7 +141,7 @@ class Hub:
             with self._turn:
                 # Somebody may have made the round already that we were woken for.
                 if self._inbox or time.monotonic() - self._last >= TICK_S:
-                    self._round()
+                    self._drain()
 
     def _wait(self) -> bool:
         """Wait until a round is due: at once when something urgent came, else not before the round gap is over.
@@ -155,18 +159,18 @@ class Hub:
             due = 0.0 if urgent else min(due, self._last + ROUND_GAP_S)
         return True
 
-    def _round(self) -> Snapshot:
-        """Apply, decide, replace, offer, answer. Commands come before readings, each kind in its order."""
-        events: list[Event] = []
-        questions: list[_Question] = []
-        for _ in range(len(self._inbox)):
-            item = self._inbox.popleft()
-            if isinstance(item, _Question):
-                questions.append(item)
-                item = item.event
-            events.append(item)
-        if len(events) > 1:
-            events.sort(key=lambda event: not event.urgent)
+    def _drain(self) -> Snapshot:
+        """A round with all that is in the inbox. Commands come before readings, each kind in its order."""
+        batch = [self._inbox.popleft() for _ in range(len(self._inbox))]
+        questions = [item for item in batch if isinstance(item, _Question)]
+        events = [item.event if isinstance(item, _Question) else item for item in batch]
+        snapshot = self._round(sorted(events, key=lambda event: not event.urgent))
+        for question in questions:
+            question.answer(snapshot)
+        return snapshot
+
+    def _round(self, events: Sequence[Event]) -> Snapshot:
+        """Apply, decide, replace, offer."""
         urgent = bool(events) and events[0].urgent
         self._last = time.monotonic()
         healthy = True
@@ -186,8 +190,6 @@ class Hub:
                 logger.exception("an edge failed to take a snapshot")
             if edge is self._edges[0] and urgent:
                 time.sleep(GIVE_WAY_S)
-        for question in questions:
-            question.answer(snapshot)
         if self._watchers:
             with self._rounds:
                 self._rounds.notify_all()

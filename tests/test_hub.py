@@ -109,6 +109,18 @@ def test_a_set_does_not_wait_for_the_pace_of_readings() -> None:
         assert sorted(waits)[10] < ROUND_GAP_S / 2
 
 
+def test_the_registers_do_not_wait_for_readings_that_wait() -> None:
+    recorder = Recorder()
+    with running([recorder]) as hub:
+        hub.post(a_reading(1.0))
+        assert hub.until(lambda snapshot: "M1" in snapshot.state.devices, 2.0)
+        hub.post(a_reading(2.0))
+        snapshot = hub.ask(a_set(hub, AVAIL=50))
+        first = next(s for s in recorder.snapshots if s.decision.grid.limit_w == 27500)
+        assert first.state.devices["M1"].values["power_w"] == 1.0
+        assert snapshot.state.devices["M1"].values["power_w"] == 2.0
+
+
 def test_sets_come_before_readings_of_the_same_round() -> None:
     applied: list[Event] = []
 

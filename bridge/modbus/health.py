@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 LONGEST_SILENCE_S = 30.0
 SHORTEST_PROBE_S = 0.2
+PATIENT_EVERY, PATIENT_SHARE = 4, 0.8
+"""Every so manieth probe of a silent unit lasts this share of its timeout."""
 ALONE_RETRY_S = 0.2
 """A unit that shares the wire with no living one is asked again soon: nobody else has to wait for it."""
 
@@ -36,10 +38,17 @@ class Health:
         return self._unit(number).silent_until
 
     def patience_s(self, number: int, timeout_s: float, now: float) -> float:
-        """How long to wait for an answer: a unit known to be silent may not hold up living ones for long."""
-        if self._unit(number).failures and self._others_live(number, now):
-            return min(timeout_s, max(SHORTEST_PROBE_S, 4 * self._slowest_s))
-        return timeout_s
+        """How long to wait for an answer: a unit that does not answer may not hold up living ones for long.
+
+        At first contact, and now and then, it gets almost as long as a slow device may need; else it is only probed.
+        """
+        unit = self._unit(number)
+        known = unit.answered > float("-inf") and not unit.failures
+        if known or not self._others_live(number, now):
+            return timeout_s
+        if unit.failures % PATIENT_EVERY == 0:
+            return PATIENT_SHARE * timeout_s
+        return min(timeout_s, max(SHORTEST_PROBE_S, 4 * self._slowest_s))
 
     def answered(self, number: int, took_s: float, now: float) -> bool:
         """The unit answered; whether it had been silent before."""

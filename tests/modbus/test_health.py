@@ -17,12 +17,12 @@ def test_a_silent_unit_among_living_ones_is_left_alone_longer_and_longer_and_onl
     health = Health()
     waits = []
     now = 0.0
-    for _ in range(8):
+    for _ in range(7):
         health.answered(2, 0.01, now)
         health.silent(1, now)
         waits.append(health.silent_until(1) - now)
         now = health.silent_until(1)
-    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0]
+    assert waits == [1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     health.answered(2, 0.01, now)
     assert health.patience_s(1, 1.0, now) == 0.2
     assert health.patience_s(2, 1.0, now) == 1.0
@@ -45,3 +45,16 @@ def test_who_answers_again_is_forgiven() -> None:
     assert not health.answered(1, 0.01, 6.0)
     assert health.silent_until(1) < 0
     assert health.patience_s(1, 1.0, 6.0) == 1.0
+
+
+def test_a_slow_unit_that_failed_once_is_given_its_time_again() -> None:
+    health = Health()
+    health.answered(1, 0.01, 100.0)
+    assert health.patience_s(2, 1.0, 100.0) == 0.8, "first contact: nobody living waits a whole timeout"
+    patience = []
+    for _ in range(8):
+        health.silent(2, 100.0)
+        patience.append(health.patience_s(2, 1.0, 100.0))
+    assert patience == [0.2, 0.2, 0.2, 0.8, 0.2, 0.2, 0.2, 0.8]
+    health.answered(2, 0.6, 100.0)
+    assert health.patience_s(2, 1.0, 100.0) == 1.0

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 
 import pytest
 
 from bridge.core.model import Confirmed
+from bridge.modbus.wire import Request, Wire
 from tests.modbus.house import BOX, METER, House, box, meter
 from tests.modbus.rogue import Asked, Rogue
 
@@ -43,6 +45,24 @@ def test_a_setpoint_is_written_and_confirmed(rogue: Rogue) -> None:
         assert house.holds("E1", 10.0)
         assert values(rogue) == [(200, 100)]
         assert house.confirmed("E1")[-1].revision == revision
+
+
+def test_while_the_loop_waits_whoever_offers_writes(rogue: Rogue, monkeypatch: pytest.MonkeyPatch) -> None:
+    senders = []
+
+    def send(wire: Wire, request: Request) -> None:
+        if request.words:
+            senders.append(threading.current_thread())
+        original(wire, request)
+
+    original = Wire.send
+    monkeypatch.setattr(Wire, "send", send)
+    with House([(box("E1", rogue.address, poll_s=1.0), BOX)]) as house:
+        assert house.online("E1")
+        for amperes in (8.0, 9.0, 10.0, 11.0, 12.0):
+            house.offer(E1=amperes)
+            assert house.holds("E1", amperes)
+    assert threading.current_thread() in senders[1:]
 
 
 def test_a_newer_snapshot_with_the_same_setpoint_is_what_a_confirmation_counts_for(rogue: Rogue) -> None:
