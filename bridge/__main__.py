@@ -17,8 +17,9 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 from bridge import __version__, config
+from bridge.core.config import Config, GridConfig
 from bridge.core.formulas import FormulaError, NoValue, evaluate, fold, parse
-from bridge.core.model import Config, GridConfig, Now, State, Variable
+from bridge.core.model import Now, State, Variable
 from bridge.core.variables import Names
 from bridge.errors import BridgeError, ConfigError
 

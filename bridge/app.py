@@ -18,8 +18,8 @@ from typing import cast
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bridge import config as configuration
-from bridge.core.config import fed_by
-from bridge.core.model import Config, DeviceConfig, MeterConfig, Now
+from bridge.core.config import Config, DeviceConfig, MeterConfig, fed_by
+from bridge.core.model import Now
 from bridge.edge import Edge
 from bridge.errors import ConfigError
 from bridge.http.edge import HttpEdge

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from bridge import schema
 from bridge.core import inputs
+from bridge.core.config import Config, DeviceConfig, MeterConfig, MqttConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import Formula, fold
-from bridge.core.model import Config, DeviceConfig, MeterConfig, MqttConfig, VariableConfig, WallboxConfig
 from bridge.errors import ConfigError
 from bridge.schema import Checks, Leaf
 

@@ -14,7 +14,8 @@ from collections.abc import Callable, Sequence
 from queue import Empty, SimpleQueue
 
 from bridge.core import step
-from bridge.core.model import Config, Event, Now, Snapshot, State
+from bridge.core.config import Config
+from bridge.core.model import Event, Now, Snapshot, State
 from bridge.edge import Edge
 
 logger = logging.getLogger(__name__)

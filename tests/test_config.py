@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from bridge import config
+from bridge.core.config import Config
 from bridge.core.formulas import parse
-from bridge.core.model import Config
 from bridge.errors import ConfigError
 
 SITE = """\

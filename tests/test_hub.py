@@ -11,7 +11,8 @@ from contextlib import contextmanager
 import pytest
 
 from bridge.core import step
-from bridge.core.model import Config, Event, Link, Now, Read, SetVariables, Snapshot, State
+from bridge.core.config import Config
+from bridge.core.model import Event, Link, Now, Read, SetVariables, Snapshot, State
 from bridge.core.variables import accept
 from bridge.edge import Edge
 from bridge.hub import ROUND_GAP_S, Hub

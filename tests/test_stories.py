@@ -13,8 +13,9 @@ from ruamel.yaml import YAML
 
 from bridge import schema
 from bridge.config import PLANNED
+from bridge.core.config import Config
 from bridge.core.formulas import fold
-from bridge.core.model import Config, Confirmed, Event, Link, State, Unknown
+from bridge.core.model import Confirmed, Event, Link, State, Unknown
 from bridge.core.variables import Refused
 from tests.core.sites import House
 

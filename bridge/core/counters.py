@@ -8,8 +8,9 @@ counting goes on from there. A 0 is never believed: boxes say it right after the
 
 from __future__ import annotations
 
+from bridge.core.config import Config, WallboxConfig
 from bridge.core.formulas import fold
-from bridge.core.model import Config, Count, Counter, Device, Read, Reading, WallboxConfig
+from bridge.core.model import Count, Counter, Device, Read, Reading
 
 SLACK_WH = 1000.0
 """Some boxes count in whole kWh, and a reading may be a little late."""

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 
+from bridge.core.config import Config, MeterConfig, WallboxConfig
 from bridge.core.formulas import Formula, NoValue, evaluate, fold
-from bridge.core.model import Config, Device, Event, Link, MeterConfig, Now, Read, State, WallboxConfig
+from bridge.core.model import Device, Event, Link, Now, Read, State
 from bridge.core.variables import Names, current, fresh
 
 DT = "dt"

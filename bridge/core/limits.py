@@ -7,20 +7,9 @@ from __future__ import annotations
 
 from functools import cache, lru_cache
 
+from bridge.core.config import Config, MeterConfig, WallboxConfig
 from bridge.core.formulas import Formula, NoValue, evaluate
-from bridge.core.model import (
-    Config,
-    Device,
-    GridDecision,
-    Limit,
-    MeterConfig,
-    Now,
-    PerLine,
-    State,
-    Unknown,
-    Variable,
-    WallboxConfig,
-)
+from bridge.core.model import Device, GridDecision, Limit, Now, PerLine, State, Unknown, Variable
 from bridge.core.otherload import flows, other_load
 from bridge.core.variables import Names, current, fresh, initial
 

@@ -12,39 +12,7 @@ from dataclasses import dataclass, field
 from datetime import tzinfo
 from typing import ClassVar, NamedTuple
 
-from bridge.core.config import (
-    Capability as Capability,
-)
-from bridge.core.config import (
-    Config as Config,
-)
-from bridge.core.config import (
-    DeviceConfig as DeviceConfig,
-)
-from bridge.core.config import (
-    GridConfig as GridConfig,
-)
-from bridge.core.config import (
-    HttpConfig as HttpConfig,
-)
-from bridge.core.config import (
-    MeterConfig as MeterConfig,
-)
-from bridge.core.config import (
-    MqttConfig as MqttConfig,
-)
-from bridge.core.config import (
-    SetpointConfig as SetpointConfig,
-)
-from bridge.core.config import (
-    SourceConfig as SourceConfig,
-)
-from bridge.core.config import (
-    VariableConfig as VariableConfig,
-)
-from bridge.core.config import (
-    WallboxConfig as WallboxConfig,
-)
+from bridge.core.config import Config, WallboxConfig
 from bridge.core.formulas import Formula
 
 PerLine = tuple[float, float, float]

@@ -15,7 +15,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bridge.core.model import Config, Device, Offer, PerLine, Read, State, Values, WallboxConfig
+from bridge.core.config import Config, WallboxConfig
+from bridge.core.model import Device, Offer, PerLine, Read, State, Values
 
 WINDOW_S = 4.0
 

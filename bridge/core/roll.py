@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.core import limits
-from bridge.core.model import Config, Device, Offer, Present, Roll, Setpoint, State, WallboxConfig
+from bridge.core.config import Config, WallboxConfig
+from bridge.core.model import Device, Offer, Present, Roll, Setpoint, State
 
 WANTS_TO_CHARGE = frozenset("BCD")
 """States of IEC 61851-1 in which a car is connected and may draw current."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bridge.core import counters, inputs, limits, otherload, receipts, sharing, variables
+from bridge.core.config import Config, WallboxConfig
 from bridge.core.limits import Books
 from bridge.core.model import (
-    Config,
     Confirmed,
     Decision,
     Device,
@@ -29,7 +29,6 @@ from bridge.core.model import (
     Snapshot,
     State,
     Stored,
-    WallboxConfig,
 )
 from bridge.core.roll import called, unready
 from bridge.core.sharing import Held, Wish

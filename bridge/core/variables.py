@@ -7,19 +7,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 
+from bridge.core.config import Config, DeviceConfig, VariableConfig
 from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
-from bridge.core.model import (
-    Config,
-    Device,
-    DeviceConfig,
-    Now,
-    SetVariables,
-    Snapshot,
-    State,
-    Unknown,
-    Variable,
-    VariableConfig,
-)
+from bridge.core.model import Device, Now, SetVariables, Snapshot, State, Unknown, Variable
 
 MAX_VARIABLES = 500
 MAX_TOTAL_SIZE = 20_000

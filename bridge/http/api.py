@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from datetime import UTC, datetime
 
-from bridge.core.model import Device, DeviceConfig, Offer, Receipt, Snapshot, WallboxConfig
+from bridge.core.config import DeviceConfig, WallboxConfig
+from bridge.core.model import Device, Offer, Receipt, Snapshot
 from bridge.core.variables import current, fresh, listing, plain
 
 Json = dict[str, object]

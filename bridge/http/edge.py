@@ -11,7 +11,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from bridge.core.model import Config, Snapshot
+from bridge.core.config import Config
+from bridge.core.model import Snapshot
 from bridge.http.access import LAN, Access, Door
 from bridge.http.app import Views, event_of, make_app
 from bridge.http.door import Listener

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
 from bridge.core import inputs
+from bridge.core.config import Config, MeterConfig, WallboxConfig
 from bridge.core.formulas import fold
-from bridge.core.model import Config, Confirmed, Device, Event, MeterConfig, Read, Reading, Snapshot, WallboxConfig
+from bridge.core.model import Confirmed, Device, Event, Read, Reading, Snapshot
 from bridge.http.access import Refusal
 
 Fields = Mapping[str, object]

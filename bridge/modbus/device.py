@@ -9,9 +9,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 
+from bridge.core.config import DeviceConfig, MeterConfig, WallboxConfig
 from bridge.core.formulas import NoValue
-from bridge.core.model import DeviceConfig, MeterConfig, Read, Reading, WallboxConfig
 from bridge.core.model import Link as LinkEvent
+from bridge.core.model import Read, Reading
 from bridge.edge import Post
 from bridge.errors import LinkDown, LinkError, LinkTimeout
 from bridge.modbus.duty import Duty

@@ -10,7 +10,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from functools import partial
 
-from bridge.core.model import Config, DeviceConfig, MeterConfig, Snapshot, WallboxConfig
+from bridge.core.config import Config, DeviceConfig, MeterConfig, WallboxConfig
+from bridge.core.model import Snapshot
 from bridge.edge import Post
 from bridge.errors import LinkError
 from bridge.modbus.address import Where, locate

@@ -13,8 +13,8 @@ from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from bridge.core.allowed import AtLeast, Between
+from bridge.core.config import Capability
 from bridge.core.formulas import Formula, fold, is_name
-from bridge.core.model import Capability
 from bridge.modbus.quantities import QUANTITIES
 
 Register = Annotated[int, Between(0, 65535)]

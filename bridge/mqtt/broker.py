@@ -18,7 +18,8 @@ import threading
 import time
 from pathlib import Path
 
-from bridge.core.model import MqttConfig, Snapshot
+from bridge.core.config import MqttConfig
+from bridge.core.model import Snapshot
 from bridge.mqtt.link import Address, address
 
 logger = logging.getLogger(__name__)

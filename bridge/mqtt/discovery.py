@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from bridge import __version__
-from bridge.core.model import Device, DeviceConfig, Snapshot
+from bridge.core.config import DeviceConfig
+from bridge.core.model import Device, Snapshot
 from bridge.mqtt.render import Topics, digits
 
 

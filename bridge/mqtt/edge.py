@@ -15,7 +15,8 @@ from collections.abc import Iterable, Mapping
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from bridge.core.model import Config, Snapshot
+from bridge.core.config import Config
+from bridge.core.model import Snapshot
 from bridge.hub import Hub
 from bridge.mqtt.broker import Broker
 from bridge.mqtt.clerk import Clerk

@@ -12,21 +12,9 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+from bridge.core.config import Config, DeviceConfig, SetpointConfig, SourceConfig, WallboxConfig
 from bridge.core.inputs import letter, number
-from bridge.core.model import (
-    Config,
-    Confirmed,
-    Device,
-    DeviceConfig,
-    Event,
-    Link,
-    Read,
-    Reading,
-    SetpointConfig,
-    Snapshot,
-    SourceConfig,
-    WallboxConfig,
-)
+from bridge.core.model import Confirmed, Device, Event, Link, Read, Reading, Snapshot
 
 MAX_PAYLOAD = 65_536
 LAND_S = 2.0

@@ -25,7 +25,7 @@ from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
-from bridge.core.model import MqttConfig
+from bridge.core.config import MqttConfig
 from bridge.mqtt.outbox import OFFLINE
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bridge.core.model import Config, Snapshot
+from bridge.core.config import Config
+from bridge.core.model import Snapshot
 from bridge.mqtt.discovery import documents
 from bridge.mqtt.render import Topics, Tree
 

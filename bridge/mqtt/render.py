@@ -11,18 +11,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
 
-from bridge.core.model import (
-    Device,
-    DeviceConfig,
-    GridDecision,
-    MeterConfig,
-    Offer,
-    Setpoint,
-    Snapshot,
-    Unknown,
-    Variable,
-    WallboxConfig,
-)
+from bridge.core.config import DeviceConfig, MeterConfig, WallboxConfig
+from bridge.core.model import Device, GridDecision, Offer, Setpoint, Snapshot, Unknown, Variable
 from bridge.core.variables import current, fresh
 
 Topics = dict[str, str]

@@ -12,7 +12,7 @@ from ipaddress import ip_address
 from random import Random
 from urllib.parse import urlsplit
 
-from bridge.core.model import Config, DeviceConfig, MeterConfig, WallboxConfig
+from bridge.core.config import Config, DeviceConfig, MeterConfig, WallboxConfig
 from bridge.errors import BridgeError, ConfigError
 from bridge.simulator.car import MODELS, Car
 from bridge.simulator.cfos import Cfos

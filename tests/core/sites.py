@@ -5,22 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bridge.core import step, variables
+from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.model import (
-    Config,
-    Confirmed,
-    Event,
-    GridConfig,
-    Link,
-    MeterConfig,
-    Now,
-    Read,
-    SetVariables,
-    Snapshot,
-    State,
-    VariableConfig,
-    WallboxConfig,
-)
+from bridge.core.model import Confirmed, Event, Link, Now, Read, SetVariables, Snapshot, State
 
 
 def site(boxes: int = 2, power: str | float = "55000 * AVAIL / 100", meter: bool = False, **grid: object) -> Config:

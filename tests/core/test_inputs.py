@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from bridge.core.config import fed_by
+from bridge.core.config import Config, MeterConfig, WallboxConfig, fed_by
 from bridge.core.formulas import parse
 from bridge.core.inputs import letter, number
-from bridge.core.model import Config, Link, MeterConfig, WallboxConfig
+from bridge.core.model import Link
 from tests.core.sites import House, site
 
 

@@ -9,21 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core import step
+from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.model import (
-    Config,
-    Confirmed,
-    GridConfig,
-    Link,
-    MeterConfig,
-    Now,
-    Read,
-    Reconfigured,
-    State,
-    Stored,
-    VariableConfig,
-    WallboxConfig,
-)
+from bridge.core.model import Confirmed, Link, Now, Read, Reconfigured, State, Stored
 from bridge.core.variables import Refused, accept
 from tests.core.sites import House, site
 

@@ -13,20 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from bridge.core.config import Config, GridConfig, HttpConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.model import (
-    Config,
-    Event,
-    GridConfig,
-    HttpConfig,
-    MeterConfig,
-    Now,
-    Snapshot,
-    State,
-    Stored,
-    VariableConfig,
-    WallboxConfig,
-)
+from bridge.core.model import Event, Now, Snapshot, State, Stored
 from bridge.http import edge as http_edge
 from bridge.http import passwords
 from bridge.http.passwords import PasswordFile

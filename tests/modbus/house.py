@@ -7,24 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
 from bridge import schema
+from bridge.core.config import Config, DeviceConfig, GridConfig, MeterConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.model import (
-    Config,
-    Confirmed,
-    Decision,
-    DeviceConfig,
-    Event,
-    GridConfig,
-    GridDecision,
-    Link,
-    MeterConfig,
-    Now,
-    Read,
-    Setpoint,
-    Snapshot,
-    State,
-    WallboxConfig,
-)
+from bridge.core.model import Confirmed, Decision, Event, GridDecision, Link, Now, Read, Setpoint, Snapshot, State
 from bridge.modbus.edge import ModbusEdge
 from bridge.modbus.profile import Profile
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from bridge import schema
-from bridge.core.model import Capability
+from bridge.core.config import Capability
 from bridge.errors import ConfigError
 from bridge.modbus import inspect
 from bridge.modbus.address import host_port

@@ -16,7 +16,7 @@ from dataclasses import replace
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from bridge.core.model import MeterConfig, MqttConfig
+from bridge.core.config import MeterConfig, MqttConfig
 from bridge.mqtt import broker as broker_module
 from bridge.mqtt.broker import Broker
 from bridge.mqtt.link import Address, address
@@ -57,7 +57,7 @@ def test_it_dies_and_comes_back_with_the_tree() -> None:
 def test_it_goes_when_we_are_killed() -> None:
     port = free_port()
     program = (
-        "import sys, time; from bridge.core.model import MqttConfig; from bridge.mqtt.broker import Broker;"
+        "import sys, time; from bridge.core.config import MqttConfig; from bridge.mqtt.broker import Broker;"
         "Broker(MqttConfig(listen=sys.argv[1])).start(); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", program, f"127.0.0.1:{port}"])

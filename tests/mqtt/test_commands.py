@@ -7,8 +7,8 @@ from dataclasses import replace
 
 import pytest
 
+from bridge.core.config import VariableConfig
 from bridge.core.formulas import parse
-from bridge.core.model import VariableConfig
 from bridge.mqtt.commands import MAX_PAYLOAD, Request, answer_topic, understand
 from tests.core.sites import House, site
 

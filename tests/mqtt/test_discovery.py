@@ -6,7 +6,8 @@ import json
 import re
 from dataclasses import replace
 
-from bridge.core.model import MqttConfig, Snapshot
+from bridge.core.config import MqttConfig
+from bridge.core.model import Snapshot
 from bridge.mqtt.discovery import documents, own_documents
 from bridge.mqtt.render import render
 from tests.mqtt.test_render import small_house

@@ -14,20 +14,9 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.publish import single
 
+from bridge.core.config import Config, MeterConfig, MqttConfig, VariableConfig
 from bridge.core.formulas import parse
-from bridge.core.model import (
-    Config,
-    Link,
-    MeterConfig,
-    MqttConfig,
-    Now,
-    Read,
-    Reconfigured,
-    Snapshot,
-    State,
-    Stored,
-    VariableConfig,
-)
+from bridge.core.model import Link, Now, Read, Reconfigured, Snapshot, State, Stored
 from bridge.edge import Edge
 from bridge.hub import Hub
 from bridge.mqtt import edge as edge_module

@@ -11,19 +11,8 @@ from pathlib import Path
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
-from bridge.core.model import (
-    Config,
-    Confirmed,
-    Event,
-    Link,
-    MeterConfig,
-    MqttConfig,
-    Read,
-    Reconfigured,
-    SetpointConfig,
-    SourceConfig,
-    WallboxConfig,
-)
+from bridge.core.config import Config, MeterConfig, MqttConfig, SetpointConfig, SourceConfig, WallboxConfig
+from bridge.core.model import Confirmed, Event, Link, Read, Reconfigured
 from bridge.mqtt.edge import MqttEdge
 from bridge.mqtt.inputs import Inputs, Message, text_of, understood
 from tests.core.sites import House, site

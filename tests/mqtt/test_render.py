@@ -9,20 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.model import (
-    Config,
-    Confirmed,
-    Event,
-    GridConfig,
-    Link,
-    MeterConfig,
-    Offer,
-    Read,
-    Reconfigured,
-    VariableConfig,
-    WallboxConfig,
-)
+from bridge.core.model import Confirmed, Event, Link, Offer, Read, Reconfigured
 from bridge.mqtt.render import Tree, instant, level, number, render
 from tests.core.sites import House, site
 

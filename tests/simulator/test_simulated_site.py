@@ -12,8 +12,8 @@ from importlib import resources
 import pytest
 
 from bridge.config import load
+from bridge.core.config import Config, GridConfig, MeterConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.model import Config, GridConfig, MeterConfig, WallboxConfig
 from bridge.errors import BridgeError, ConfigError
 from bridge.simulator.site import METERS, WALLBOXES, Site
 
