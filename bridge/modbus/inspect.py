@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from bridge.core.formulas import Formula
 from bridge.errors import ConfigError
 from bridge.modbus.cells import cells
 from bridge.modbus.load import available, read
@@ -33,9 +34,22 @@ def report(path: Path) -> Iterator[str]:
     able = capability(profile)
     if able and profile.setpoint:
         points = ", ".join(profile.setpoint.points)
-        yield f"setpoint: {able.min_a:g} to {able.max_a:g} A in steps of {able.step_a:g} A, written to {points}"
+        again = f", again after {_said(profile.setpoint.max_age_s)} s" if profile.setpoint.max_age_s else ""
+        yield f"setpoint: {able.min_a:g} to {able.max_a:g} A in steps of {able.step_a:g} A, written to {points}{again}"
+    if rule := profile.phases:
+        points = ", ".join(dict.fromkeys(write.point for write in (*rule.one, *rule.three)))
+        shown = f"shown by {rule.read_back}" if rule.read_back else "not shown"
+        times = f"{rule.settle_s:g} s to settle, at least {rule.min_interval_s:g} s apart"
+        yield f"phases: switched to 1 or 3 by {points}, {shown}, {times}"
     if profile.failsafe:
         yield f"failsafe: {profile.failsafe.current_a:g} A after {profile.failsafe.timeout_s:g} s of silence"
+    if alive := profile.keepalive:
+        told = ", ".join(f"{write.point} is written" for write in alive.writes) or f"{alive.read} is read"
+        yield f"keepalive: every {_said(alive.every_s)} s {told}"
+
+
+def _said(number: float | Formula) -> str:
+    return number.text if isinstance(number, Formula) else f"{number:g}"
 
 
 def _reads(profile: Profile) -> Iterator[str]:

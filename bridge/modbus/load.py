@@ -32,7 +32,8 @@ def load(name: str, folders: Iterable[str | Path] = ()) -> Profile:
     path = files.get(_id(wanted))
     if path is None:
         close = get_close_matches(_id(wanted), files, n=1)
-        raise ConfigError([f"there is no profile {wanted}" + (f" (did you mean {close[0]}?)" if close else "")])
+        meant = f" (did you mean {close[0]}?)" if close else ""
+        raise ConfigError([f"there is no profile {wanted}{meant}; your own folder: key profiles of the configuration"])
     profile = read(path)
     if not connector:
         return profile

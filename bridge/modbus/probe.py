@@ -7,15 +7,15 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
-from bridge.core.model import Reading
+from bridge.core.events import Reading
 from bridge.errors import LinkDown
 from bridge.modbus.address import Where, locate
 from bridge.modbus.device import mismatches
 from bridge.modbus.link import Link
 from bridge.modbus.profile import Connection, Profile
-from bridge.modbus.quantities import QUANTITIES, Quantity, believable
+from bridge.modbus.quantities import QUANTITIES, Quantity, believable, watchdog_unit
 from bridge.modbus.registers import Registers
-from bridge.modbus.watchdog import refresh_s, unit_of, worries
+from bridge.modbus.watchdog import refresh_s, worries
 
 
 class Row(NamedTuple):
@@ -89,8 +89,8 @@ def _rows(profile: Profile, registers: Registers) -> list[Row]:
         value = registers.known.get(name)
         quantity = QUANTITIES.get(name, Quantity(""))
         note = doubts.get(name) or _doubt(name, value, quantity, name in registers.words or name in calculated)
-        rows.append(Row(name, value, quantity.unit or unit_of(name), registers.words.get(name, ()), note))
-    if profile.failsafe or any(map(unit_of, readable)):
+        rows.append(Row(name, value, quantity.unit or watchdog_unit(name), registers.words.get(name, ()), note))
+    if profile.failsafe or any(map(watchdog_unit, readable)):
         rows.append(Row("refresh_s", period_s, "s", (), "how often the bridge will feed the box's watchdog"))
     return rows
 

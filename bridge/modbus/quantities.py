@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple
 
-from bridge.core.model import Reading
+from bridge.core.events import Reading
 
 
 class Quantity(NamedTuple):
@@ -50,6 +51,7 @@ _SCALARS = {
     "temperature_c": Quantity("°C", -50, 150),
     "phases": Quantity("", 1, 3),
     "error_code": Quantity(""),
+    **{f"input_{number}": Quantity("", 0, 1) for number in range(1, 9)},
 }
 
 _PER_LINE = {
@@ -82,7 +84,16 @@ def _all() -> Iterator[tuple[str, Quantity]]:
 
 
 QUANTITIES: Mapping[str, Quantity] = dict(_all())
-"""Every published quantity by name. A point of another name is a helper: it serves formulas and writes only."""
+"""Every published quantity by name. A point of another name is a helper: it serves formulas, writes and ``probe``."""
+
+_WATCHDOG = re.compile(r"(set_)?(failsafe|watchdog)\w*_(?P<unit>[as])")
+"""What profiles call the points that hold the watchdog's time and the current the box falls back to."""
+
+
+def watchdog_unit(name: str) -> str:
+    """The unit of a point of the box's own watchdog, A or s; empty for all others."""
+    named = _WATCHDOG.fullmatch(name)
+    return named["unit"].replace("a", "A") if named else ""
 
 
 def believable(name: str, value: Reading) -> bool:

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 
+from bridge.core.events import Reading
 from bridge.core.formulas import Formula, NoValue
-from bridge.core.model import Reading
 from bridge.modbus.profile import Profile
+from bridge.modbus.quantities import watchdog_unit
 from bridge.modbus.readings import amount
-
-_NAMED = re.compile(r"(set_)?(failsafe|watchdog)\w*_(?P<unit>[as])")
-"""What profiles call the points that hold the watchdog's time and the current it falls back to."""
-
-
-def unit_of(name: str) -> str:
-    """The unit of a point of the watchdog; empty for all others."""
-    named = _NAMED.fullmatch(name)
-    return named["unit"].replace("a", "A") if named else ""
 
 
 def refresh_s(profile: Profile, known: Mapping[str, Reading], poll_s: float = 1.0) -> float | None:
@@ -40,9 +31,9 @@ def worries(profile: Profile, known: Mapping[str, Reading], period_s: float | No
     """Points of the watchdog with what is wrong with their values; what the bridge sets itself, it says."""
     sets = {write.point.removeprefix("set_") for write in profile.failsafe.writes} if profile.failsafe else set()
     for name, value in known.items():
-        if not unit_of(name) or not isinstance(value, float):
+        if not watchdog_unit(name) or not isinstance(value, float):
             continue
-        worry = _of_time(value, period_s) if unit_of(name) == "s" else _of_current(value, profile)
+        worry = _of_time(value, period_s) if watchdog_unit(name) == "s" else _of_current(value, profile)
         if worry:
             yield name, worry + ("; the bridge will set it" if name.removeprefix("set_") in sets else "")
 

@@ -120,6 +120,7 @@ HOUSE: Mapping[str, float | str] = {
     "hardware_min_a": 6.0,
     "phases": 3.0,
     "error_code": 5.0,
+    **{f"input_{number}": float(number % 3 == 0) for number in range(1, 9)},
     "state": "C",
     # what only goes into formulas
     "energy_charged_wh": 61000.0,

@@ -50,7 +50,7 @@ def names(found: list[Found]) -> list[str]:
     "name",
     [
         *("keba-p30", "keba-p40", "goe", "cfos-power-brain", "peblar", "victron-evcs", "phoenix-em-eth"),
-        *("abb-b2x", "shelly-pro3em", "sma-inverter", "kostal-plenticore", "vestel-evc04"),
+        *("abb-b2x", "cg-em24-e1", "shelly-pro3em", "sma-inverter", "kostal-plenticore", "vestel-evc04"),
     ],
 )
 def test_a_device_is_recognised(rogue: Rogue, name: str) -> None:

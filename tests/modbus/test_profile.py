@@ -51,6 +51,9 @@ def mistakes(text: str) -> str:
         ("scale: 0.1", "scale: 0.1, mask: 255", "set_current: a point with a mask"),
         ("address: 100", "address: 100, sunspec: {model: [1], point: SN}", "either an address or sunspec"),
         ("type: u32", "type: str", "type str needs count"),
+        ("setpoint: {", "setpoint: {min_a: 20, max_a: 16, ", "setpoint: min_a is above max_a"),
+        ("setpoint:", "init: [{point: set_mode, value: 1}]\nsetpoint:", "init: there is no point set_mode"),
+        ("power_w:", "set_failsafe_a:", "set_failsafe_a: neither a known quantity nor used"),
     ],
 )
 def test_each_mistake_is_told(was: str, now: str, said: str) -> None:

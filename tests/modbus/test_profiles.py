@@ -10,7 +10,7 @@ from typing import cast, get_args
 
 import pytest
 
-from bridge.core.model import Reading
+from bridge.core.events import Reading
 from bridge.modbus import codec
 from bridge.modbus.cells import Cell, cells
 from bridge.modbus.device import mismatches
@@ -109,7 +109,9 @@ def at(name: str) -> Mapping[tuple[int, int], Fact]:
 def test_every_point_is_a_register_that_the_sources_know(name: str) -> None:
     known, device = at(name), profile(name)
     written = {write.point for write in device.writes} | set(device.setpoint.points if device.setpoint else ())
-    for cell in cells(device, 0).values():
+    for cell in cells(device, device.connection.unit).values():
+        fact = known.get((cell.read or cell.write, cell.address))
+        assert fact is None or cell.unit == int(fact.unit_id), f"{cell.name} is asked of the wrong unit"
         assert cell.read is None or (cell.read, cell.address) in known, f"{cell.name} is read from nowhere"
         assert cell.name not in written or (cell.write, cell.address) in known, f"{cell.name} is written to nowhere"
 

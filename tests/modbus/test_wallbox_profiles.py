@@ -14,7 +14,7 @@ from typing import cast
 
 import pytest
 
-from bridge.core.model import Confirmed, Event
+from bridge.core.events import Confirmed, Event
 from bridge.modbus import codec
 from bridge.modbus.duty import Duty, Offered
 from bridge.modbus.link import Link
@@ -76,6 +76,9 @@ SIX_AMPERES: Mapping[str, Raw] = {
     "schneider-evlink": {"failsafe_current_1p": 6, "failsafe_current_3p": 6},
 }
 """What makes the box fall back to 6 A, beyond ``failsafe_current``."""
+
+SET_AT_THE_BOX = ("alfen-eve",)
+"""Boxes with a watchdog that only their installer can set."""
 
 ALIVE: Mapping[str, Raw] = {
     "free2move-eprowallbox": {"heartbeat": 1},
@@ -232,11 +235,14 @@ def armed(name: str) -> set[Written]:
     raw = dict(ONCE.get(name, {}))
     if failsafe := profile(name).failsafe:
         raw |= SIX_AMPERES.get(name, {})
-        if not SIX_AMPERES.get(name, {}).keys() & {"failsafe_power", "failsafe_current_1p"}:
-            raw |= {"failsafe_current": round(6 / scale(named(name, "failsafe_current"), {}))}
-        for quantity in ("failsafe_timeout", "watchdog_ms"):
+        for quantity, value in (
+            ("failsafe_current", 6.0),
+            ("failsafe_timeout", failsafe.timeout_s),
+            ("watchdog_ms", failsafe.timeout_s),
+        ):
             if any(fact.quantity == quantity and fact.writes for fact in facts(name)):
-                raw |= {quantity: round(failsafe.timeout_s / scale(named(name, quantity), {}))}
+                raw |= {quantity: round(value / scale(named(name, quantity), {}))}
+        assert failsafe.writes or name in SET_AT_THE_BOX
     return {write_of(name, quantity, value) for quantity, value in raw.items()}
 
 
