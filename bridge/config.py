@@ -5,28 +5,32 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import fields
 from difflib import get_close_matches
 from pathlib import Path
 
 from bridge import schema
-from bridge.core import inputs
-from bridge.core.config import Config, DeviceConfig, MeterConfig, MqttConfig, VariableConfig, WallboxConfig
+from bridge.core import balance, inputs
+from bridge.core.config import (
+    Config,
+    ContactConfig,
+    DeviceConfig,
+    GridConfig,
+    GroupConfig,
+    MeterConfig,
+    MqttConfig,
+    VariableConfig,
+    WallboxConfig,
+)
 from bridge.core.formulas import Formula, fold
+from bridge.core.gateway import SmgwConfig
+from bridge.core.rule import RuleConfig
 from bridge.errors import ConfigError
 from bridge.schema import Checks, Leaf
 
 DEFAULT_FILE = Path("/etc/smgw-bridge/bridge.yaml")
 
-PLANNED: Mapping[str, str] = {
-    "smgw": "the smart meter gateway channel",
-    "http.certificate": "HTTPS on the LAN door",
-    "grid.max_imbalance_a": "the limit on unbalanced load",
-    "grid.return_ramp_s": "the ramped return after a grid limit",
-    "variables.*.ttl_s": "variables that expire",
-    "variables.*.fallback": "variables that expire",
-    "variables.*.function": "functions that can be switched off",
-    "wallboxes.rules": "charging rules",
-}
+PLANNED: Mapping[str, str] = {}
 """Keys of the format whose feature is not there yet: a clear mistake is better than a limit nobody applies."""
 
 
@@ -35,18 +39,22 @@ def find(given: str | None) -> Path:
     return Path(given or os.environ.get("SMGW_BRIDGE_CONFIG") or DEFAULT_FILE)
 
 
-def load(path: Path, checks: Checks = lambda leaves: ()) -> Config:
-    """Read a configuration file. Raises :class:`ConfigError` with every mistake, each with line and key."""
+def load(path: Path, checks: Checks = lambda leaves: (), text: str | None = None) -> Config:
+    """Read a configuration file. Raises :class:`ConfigError` with every mistake, each with line and key.
+
+    ``text`` is what it shall hold, where that is not what it holds.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8") if text is None else text
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    return schema.read(text, str(path), Config, PLANNED, (_twice, _dangling, _fed, _circles, checks))
+    return schema.read(text, str(path), Config, PLANNED, (*_CHECKS, checks))
 
 
 def _twice(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
-    """Names that are given twice; upper and lower case make no difference in formulas."""
-    for pattern in (r"(meters|wallboxes)\[\d+\]\.id", r"(meters|wallboxes)\[\d+\]\.proxy", r"variables\.[^.]+"):
+    """Names and addresses that are given twice; upper and lower case make no difference in formulas."""
+    ids, addresses = r"(meters|wallboxes|groups)\[\d+\]\.id", r"(meters|wallboxes)\[\d+\]\.proxy|(http|smgw)\.listen"
+    for pattern in (ids, addresses, r"variables\.[^.]+|contacts\[\d+\]\.id"):
         seen: dict[str, Leaf] = {}
         for leaf in leaves:
             if isinstance(leaf.value, str) and re.fullmatch(pattern, leaf.path):
@@ -55,10 +63,26 @@ def _twice(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
                     yield leaf, f"{leaf.value} is taken: line {first.line} has it already"
 
 
+def _far_ends(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Far ends that nobody could tell apart."""
+    smgw = next((leaf.value for leaf in leaves if isinstance(leaf.value, SmgwConfig)), None)
+    for leaf in leaves:
+        if leaf.path == "smgw.far_ends" and smgw and smgw.far_ends and not (smgw.listen and smgw.tls):
+            yield leaf, "they are known by their certificates, so a door with TLS is needed (listen)"
+
+
+def _untunnelled(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """A broker behind the gateway, and no way through it."""
+    smgw = next((leaf.value for leaf in leaves if isinstance(leaf.value, SmgwConfig)), None)
+    for leaf in leaves:
+        if leaf.path == "mqtt.tunnel" and leaf.value and (smgw is None or smgw.tunnel == "none"):
+            yield leaf, "needs smgw.tunnel, the way through the gateway: socks5 or sni"
+
+
 def _dangling(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
     """Formulas that name a meter or wallbox that is not there, which no set could ever mend."""
-    ids = [str(leaf.value) for leaf in leaves if leaf.path.endswith("].id")]
-    known = {"date", *map(fold, ids)}
+    ids = [str(leaf.value) for leaf in leaves if re.fullmatch(r"(meters|wallboxes)\[\d+\]\.id", leaf.path)]
+    known = {"date", "gm", *map(fold, ids)}
     for leaf in leaves:
         if not isinstance(leaf.value, Formula):
             continue
@@ -74,6 +98,7 @@ _HAS = {
     "http": (),
     "mqtt": ("topics", "setpoint"),
     "expression": ("values",),
+    "gpio": ("address", "pins"),
 }
 """Which of the keys that say where readings come from and setpoints go to make sense for which devices."""
 
@@ -100,11 +125,11 @@ def _keys(device: DeviceConfig) -> Iterator[tuple[str, str]]:
 
 def _unusable(device: DeviceConfig) -> Iterator[tuple[str, str]]:
     if isinstance(device, WallboxConfig):
-        if device.fed_by == "expression":
-            yield "profile", "expression is a meter; a wallbox must be told its current"
+        if device.fed_by in ("expression", "gpio"):
+            yield "profile", f"{device.profile} is a meter; a wallbox must be told its current"
         if device.fed_by == "mqtt" and "state" not in device.topics:
             yield "topics", "a wallbox needs the topic of its state: without a car connected it gets no current"
-    elif isinstance(device, MeterConfig) and device.role == "grid" and device.fed_by in ("mqtt", "expression"):
+    elif isinstance(device, MeterConfig) and device.role == "grid" and device.fed_by in ("mqtt", "expression", "gpio"):
         quantities = device.topics.keys() | device.values.keys()
         if "power_w" not in quantities and not quantities >= inputs.CURRENTS:
             yield "profile", "a meter of the role grid needs power_w, or the current of each line"
@@ -124,14 +149,63 @@ def _topics(device: DeviceConfig, own: str) -> Iterator[tuple[str, str]]:
             yield key, f"{topic} is one of the bridge's own topics"
 
 
+def _contacts(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Contacts that nobody closes."""
+    places = {leaf.path: leaf for leaf in leaves}
+    for leaf in leaves:
+        if isinstance(leaf.value, ContactConfig):
+            bare = sorted(name for name in leaf.value.source.names if "." not in name)
+            place = places[f"{leaf.path}.source"]
+            if bare:
+                yield place, f"a contact is read from inputs of devices such as IO1.input1, not from {bare[0]}"
+            elif not leaf.value.source.names:
+                yield place, "a contact is read from inputs of devices such as IO1.input1"
+
+
+def _groups(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Groups and meters of groups that are not there, and groups inside themselves."""
+    above = {leaf.value.id: leaf.value.group for leaf in leaves if isinstance(leaf.value, GroupConfig)}
+    meters = [leaf.value.id for leaf in leaves if isinstance(leaf.value, MeterConfig)]
+    for leaf in leaves:
+        if re.fullmatch(r"(groups|wallboxes)\[\d+\]\.group", leaf.path) and leaf.value is not None:
+            path, inside = [str(leaf.value)], above.get(str(leaf.value))
+            while inside is not None and inside not in path:
+                path.append(inside)
+                inside = above.get(inside)
+            if leaf.value not in above:
+                yield leaf, f"there is no group {leaf.value}; there are {', '.join(above) or 'none'}"
+            elif inside == leaf.value and leaf.path.startswith("groups"):
+                yield leaf, f"a group cannot be inside itself: {' -> '.join([*path, inside])}"
+        elif re.fullmatch(r"groups\[\d+\]\.meter", leaf.path) and leaf.value is not None and leaf.value not in meters:
+            yield leaf, f"there is no meter {leaf.value}; there are {', '.join(meters) or 'none'}"
+
+
 def _circles(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
     """Expression meters that refer to themselves."""
     meters = [leaf.value for leaf in leaves if isinstance(leaf.value, MeterConfig)]
     declared = [(leaf.path.partition(".")[2], leaf.value) for leaf in leaves if isinstance(leaf.value, VariableConfig)]
-    variables = {fold(name): variable.initial for name, variable in declared if variable.initial}
+    contacts = {fold(leaf.value.id): leaf.value.source for leaf in leaves if isinstance(leaf.value, ContactConfig)}
+    initial = {fold(name): variable.initial for name, variable in declared if variable.initial}
+    fallback = {fold(name): variable.fallback for name, variable in declared if variable.fallback}
     for leaf in leaves:
-        if isinstance(leaf.value, MeterConfig) and (circle := inputs.circle_of(leaf.value, meters, variables)):
-            yield leaf, f"refers to itself: {circle}"
+        if isinstance(leaf.value, MeterConfig):
+            worlds = (initial | contacts, initial | fallback | contacts)
+            if circle := next(filter(None, (inputs.circle_of(leaf.value, meters, world) for world in worlds)), ""):
+                yield leaf, f"refers to itself: {circle}"
+
+
+def _sunless(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Rules for a surplus that nobody measures."""
+    if any(isinstance(leaf.value, MeterConfig) and leaf.value.role == "grid" for leaf in leaves):
+        return
+    if not any(leaf.path == "grid.surplus_w" for leaf in leaves):
+        for leaf in leaves:
+            if isinstance(leaf.value, RuleConfig) and leaf.value.surplus:
+                yield leaf, "surplus needs a meter of the role grid, or grid.surplus_w"
+
+
+_CHECKS: Sequence[Checks] = (_twice, _far_ends, _untunnelled, _dangling, _fed, _contacts, _groups, _circles, _sunless)
+"""What is looked at when every value by itself is right."""
 
 
 def hints(config: Config) -> list[str]:
@@ -139,7 +213,8 @@ def hints(config: Config) -> list[str]:
     found = []
     for where, formula, own in _formulas(config):
         for name in sorted(formula.names):
-            if "." not in name and name not in config.declared and name not in own:
+            known = (*config.declared, *config.contact_ids, *own, *balance.PREDEFINED)
+            if "." not in name and name not in known:
                 close = get_close_matches(name, config.declared, n=1)
                 like = f" (did you mean {config.declared[close[0]][0]}?)" if close else ""
                 found.append(
@@ -149,14 +224,22 @@ def hints(config: Config) -> list[str]:
     return found
 
 
+_GRID_FORMULAS = tuple(shape.name for shape in fields(GridConfig) if "Formula" in str(shape.type))
+
+
 def _formulas(config: Config) -> Iterable[tuple[str, Formula, Collection[str]]]:
     """Every formula of the configuration, where it stands, and the names it finds there."""
-    for key in ("connection_power_w", "wallbox_power_w", "reserve_w"):
+    for key in _GRID_FORMULAS:
         if formula := getattr(config.grid, key):
             yield f"grid.{key}", formula, ()
+    for index, group in enumerate(config.groups):
+        for key in ("power_w", "current_a"):
+            if formula := getattr(group, key):
+                yield f"groups[{index}].{key}", formula, ()
     for name, declared in config.variables.items():
-        if declared.initial:
-            yield f"variables.{name}.initial", declared.initial, ()
+        for key in ("initial", "fallback"):
+            if formula := getattr(declared, key):
+                yield f"variables.{name}.{key}", formula, ()
     for index, meter in enumerate(config.meters):
         for quantity, formula in meter.values.items():
             yield f"meters[{index}].values.{quantity}", formula, {*meter.values, inputs.DT}
@@ -164,6 +247,10 @@ def _formulas(config: Config) -> Iterable[tuple[str, Formula, Collection[str]]]:
         for key in ("max_current_a", "max_power_w"):
             if formula := getattr(box, key):
                 yield f"wallboxes[{index}].{key}", formula, ()
+        for number, rule in enumerate(box.rules):
+            for key in ("when", "current_a", "power_w"):
+                if formula := getattr(rule, key):
+                    yield f"wallboxes[{index}].rules[{number}].{key}", formula, ()
 
 
 def state_dir(given: str | None, config: Config | None) -> Path:

@@ -84,11 +84,15 @@ def read(
 
 
 @cache
-def _fields(shape: type) -> Mapping[str, tuple[Any, bool]]:
-    """Key to (type hint, required) of a dataclass."""
+def _fields(shape: type) -> Mapping[str, tuple[str, Any, bool]]:
+    """Key to (field, type hint, required) of a dataclass. A key that is a word of Python is a field with a ``_``."""
     hints = get_type_hints(shape, include_extras=True)
     return {
-        f.name: (hints[f.name], f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING)
+        f.name.removesuffix("_"): (
+            f.name,
+            hints[f.name],
+            f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
+        )
         for f in dataclasses.fields(shape)
         if f.init
     }
@@ -129,8 +133,9 @@ class _Reader:
             elif key not in fields:
                 self.wrong(at, here, "unknown key" + _similar(key, fields), ", ".join(fields))
             else:
-                values[key] = self.value(fields[key][0], child, here, at)
-        for key, (_, required) in fields.items():
+                name, hint, _ = fields[key]
+                values[name] = self.value(hint, child, here, at)
+        for key, (_, _, required) in fields.items():
             if required and key not in node:
                 self.wrong(line, f"{path}.{key}" if path else key, "is missing")
         if len(self.mistakes) > before:

@@ -82,7 +82,33 @@ def test_the_lines_of_a_wallbox(tmp_path: Path, keys: str, lines: tuple[int, ...
         (("initial: 100", "initial: 101"), ["3: variables.AVAIL: initial 101 is outside min and max"]),
         (("min: 0", "min: 200"), ["3: variables.AVAIL: min 200 is above max 100"]),
         (("min: 0", "writers: [smgw, guest]"), ["3: variables.AVAIL.writers[1]: 'guest' is not one of the words"]),
-        (("min: 0", "ttl_s: 60"), ["3: variables.AVAIL.ttl_s: not built yet: variables that expire"]),
+        (("min: 0", "ttl_s: 0"), ["3: variables.AVAIL.ttl_s: 0 does not fit; allowed: 1 to 31622400"]),
+        (("min: 0", "fallback: 101"), ["3: variables.AVAIL: fallback 101 is outside min and max"]),
+        (("min: 0", "fallback: E7.state"), ["3: variables.AVAIL.fallback: 'E7.state' names e7.state, but there is no"]),
+        (
+            ("meters:", "contacts: [{id: avail, source: M1.input1}]\nmeters:"),
+            ["4: contacts[0].id: avail is taken: line 3 has it already"],
+        ),
+        (
+            ("meters:", "contacts: [{id: W4, source: AVAIL}]\nmeters:"),
+            ["4: contacts[0].source: a contact is read from inputs of devices such as IO1.input1, not from avail"],
+        ),
+        (
+            ("meters:", "contacts: [{id: W4, source: 1}]\nmeters:"),
+            ["4: contacts[0].source: a contact is read from inputs of devices such as IO1.input1"],
+        ),
+        (
+            ("meters:", "contacts: [{id: W4, source: IO9.input1}]\nmeters:"),
+            ["4: contacts[0].source: 'IO9.input1' names io9.input1, but there is no io9"],
+        ),
+        (
+            ("meters:", "contacts: [{id: W4, source: W4.input1}]\nmeters:"),
+            ["4: contacts[0].source: 'W4.input1' names w4.input1, but there is no w4"],
+        ),
+        (
+            ("meters:", "contacts: [{id: min, source: M1.input1}]\nmeters:"),
+            ["4: contacts[0].id: 'min' does not fit; allowed: letters, digits and _"],
+        ),
         (("  AVAIL:", "  avail: {}\n  AVAIL:"), ["4: variables.AVAIL: AVAIL is taken: line 3 has it already"]),
         (("  AVAIL:", "  min: {}\n  AVAIL:"), ["3: variables.min: 'min' does not fit; allowed: letters, digits and _"]),
         (("  AVAIL:", "  AVAIL: {}\n  AVAIL:"), ['4: no valid YAML: found duplicate key "AVAIL"']),
@@ -109,18 +135,32 @@ def test_the_lines_of_a_wallbox(tmp_path: Path, keys: str, lines: tuple[int, ...
         ),
         (("{id: E1", "{id: E1, min_current_a: 5"), ["7: wallboxes[0].min_current_a: 5 does not fit; allowed: 6 to 16"]),
         (("{id: E1", "{id: E1, capability: {}"), ["7: wallboxes[0].capability: unknown key"]),
-        (("{id: E1", "{id: E1, rules: []"), ["7: wallboxes[0].rules: not built yet: charging rules"]),
+        (("{id: E1", "{id: E1, rules: [{}]"), ["7: wallboxes[0].rules[0]: a rule needs exactly one of current_a"]),
+        (
+            ("{id: E1", '{id: E1, rules: [{from: "8:00", days: [so], surplus: true}]'),
+            [
+                "7: wallboxes[0].rules[0].from: '8:00' does not fit; allowed: HH:MM",
+                "7: wallboxes[0].rules[0].days[0]: 'so' is not one of the words; allowed: mon",
+            ],
+        ),
+        (
+            ("{id: E1", "{id: E1, rules: [{when: E7.state == 3, current_a: 6}]"),
+            ["7: wallboxes[0].rules[0].when: 'E7.state == 3' names e7.state, but there is no e7"],
+        ),
         (("id: E1, ", ""), ["7: wallboxes[0].id: is missing"]),
-        (("grid:", "smgw: {address: x}\ngrid:"), ["1: smgw: not built yet: the smart meter gateway channel"]),
+        (
+            ("grid:", "smgw: {listen: '192.0.2.1:1'}\ngrid:"),
+            ["1: smgw: the door needs certificate (ours) and gateway_"],
+        ),
         (("grid:", "http: {listen: 8080}\ngrid:"), ["1: http.listen: 8080 does not fit; allowed: a text"]),
-        (("grid:", "http: {certificate: lan}\ngrid:"), ["1: http.certificate: not built yet: HTTPS"]),
+        (("grid:", "http: {certificate: a.b}\ngrid:"), ["1: http.certificate: 'a.b' does not fit; allowed: the name"]),
         (("grid:", "mqtt: {url: localhost}\ngrid:"), ["1: mqtt.url: 'localhost' does not fit; allowed: mqtt://[user"]),
         (
             ("grid:", "mqtt: {discovery: true}\ngrid:"),
             ["1: mqtt.discovery: true does not fit; allowed: a text or false"],
         ),
         (("grid:", "mqtt: {topic: a/#}\ngrid:"), ["1: mqtt.topic: 'a/#' does not fit; allowed: a topic without +, #"]),
-        (("{connection", "{max_imbalance_a: 20, connection"), ["1: grid.max_imbalance_a: not built yet"]),
+        (("{connection", "{return_ramp_s: -1, connection"), ["1: grid.return_ramp_s: -1 does not fit; allowed: 0"]),
         (
             ("{connection", "{failsafe_power_w: -1, connection"),
             ["1: grid.failsafe_power_w: -1 does not fit; allowed: 0"],
@@ -171,8 +211,9 @@ ocpp: {}
 
 
 def test_no_feature_is_silently_ignored() -> None:
-    """A key that is planned must not be in the dataclasses already, else nobody could use it."""
-    assert not {"smgw"} & set(Config.__dataclass_fields__)
+    """A section that is planned must not be in the dataclasses already, else nobody could use it."""
+    planned = {key for key in config.PLANNED if "." not in key}
+    assert not planned & set(Config.__dataclass_fields__)
     for key in config.PLANNED:
         section, _, rest = key.partition(".")
         assert not rest or section in Config.__dataclass_fields__, key
@@ -187,6 +228,21 @@ def test_a_file_that_cannot_be_read(tmp_path: Path, name: str, text: str | None)
         path.write_bytes(text.encode("latin-1"))
     with pytest.raises(ConfigError, match="cannot be read"):
         config.load(path)
+
+
+def test_surplus_needs_somebody_who_measures_it(tmp_path: Path) -> None:
+    text = SITE.replace("{id: E1", "{id: E1, rules: [{current_a: 6}, {surplus: true}]")
+    assert load(tmp_path, text).wallboxes[0].rules[1].surplus
+    blind = text.replace("role: grid", "role: display")
+    (mistake,) = mistakes(tmp_path, blind)
+    assert mistake == "7: wallboxes[0].rules[1]: surplus needs a meter of the role grid, or grid.surplus_w"
+    load(tmp_path, blind.replace("grid: {", "grid: {surplus_w: -M1.power_w, "))
+
+
+def test_hints_know_rules_and_predefined_names(tmp_path: Path) -> None:
+    text = SITE.replace("{id: E1", "{id: E1, rules: [{when: _surplus > NEED, current_a: GM.surplus.current / 1000}]")
+    (hint,) = config.hints(load(tmp_path, text))
+    assert hint.startswith("wallboxes[0].rules[0].when: need is not declared")
 
 
 def test_hints_name_variables_nobody_declared(tmp_path: Path) -> None:

@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from datetime import timedelta
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import datetime, time, timedelta
 from io import StringIO
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from ruamel.yaml import YAML
 
 from bridge import schema
 from bridge.config import PLANNED
-from bridge.core.config import Config
+from bridge.core import overrides
+from bridge.core.config import Config, Switching
+from bridge.core.decision import Unknown
+from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed
 from bridge.core.formulas import fold
-from bridge.core.model import Confirmed, Event, Link, State, Unknown
+from bridge.core.model import Now, State
 from bridge.core.variables import Refused
-from tests.core.sites import House
+from tests.core.sites import START, House
 
 STORIES = sorted((Path(__file__).parent / "stories").glob("*.yaml"))
 ACTIONS = {"restart", "lost", "back", "clear", "smgw", "admin", "mqtt", "refused"}
 ACTIONS |= {"plug", "connected", "unplug", "draws", "meters", "deaf", "hears"}
+ACTIONS |= {"ttl", "house", "follows", "override"}
 
 Step = Mapping[str, Any]
 
@@ -29,20 +36,27 @@ Step = Mapping[str, Any]
 class Player:
     """A house whose devices are read every second and do what they are told, unless the story says otherwise."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, start: Now = START) -> None:
         self.config = config
-        self.house = House(config)
+        self.house = House(config, now=start)
+        self.behind: dict[str, float] = {}
+        self.following: set[str] = set()
         self.cars = {box.id: "A" for box in config.wallboxes}
         self.drawn = {box.id: 0.0 for box in config.wallboxes}
         self.measured: dict[str, dict[str, float]] = {meter.id: {} for meter in config.meters}
         self.lost: set[str] = set()
         self.deaf: set[str] = set()
+        self.phases = {box.id: 3 for box in config.wallboxes if box.switches}
+        self.settling: dict[str, tuple[float, int]] = {}
 
     def play(self, step: Step) -> None:
         unknown = step.keys() - ACTIONS - {"at", "expect"}
         assert not unknown, f"not a word of the stories: {unknown}"
         if step.get("restart"):
-            self.house.__init__(self.config, State(variables=self.house.snapshot.state.variables))  # type: ignore[misc]
+            known = self.house.snapshot.state
+            kept = {key: replace(variable, set_mono=None) for key, variable in known.variables.items()}
+            state = State(variables=kept, sessions=known.sessions)
+            self.house.__init__(self.config, state, self.house.now)  # type: ignore[misc]
         for device in some(step, "lost"):
             self.lost.add(device)
             self.house.happen(Link(device, False, "no answer"))
@@ -51,6 +65,8 @@ class Player:
         for word, state in (("plug", "C"), ("connected", "B"), ("unplug", "A")):
             self.cars |= dict.fromkeys(some(step, word), state)
         self.drawn |= step.get("draws", {})
+        self.behind |= step.get("house", {})
+        self.following |= set(some(step, "follows"))
         self.measured |= {meter: quantities(value) for meter, value in step.get("meters", {}).items()}
         if some(step, "plug", "connected", "unplug"):
             self.read()
@@ -58,14 +74,14 @@ class Player:
 
     def set(self, step: Step) -> None:
         for door in ("smgw", "admin", "mqtt"):
-            if door not in step:
-                continue
-            if "refused" in step:
-                with pytest.raises(Refused) as caught:
-                    self.house.set(source=door, **step[door])
-                assert step["refused"] in str(caught.value)
-            else:
-                self.house.set(bool(step.get("clear")), door, **step[door])
+            if door in step:
+                with refused(step):
+                    self.house.set(bool(step.get("clear")), door, step.get("ttl"), **step[door])
+        if "override" in step:
+            wanted = {"flags": "", "current_a": None, "source": "admin", **step["override"]}
+            with refused(step):
+                snapshot = self.house.snapshot
+                self.house.happen(overrides.accept(snapshot.config, snapshot.state, **wanted))
 
     def read(self) -> None:
         """Every device that can be reached is read once."""
@@ -73,7 +89,12 @@ class Player:
         for device in sorted(reachable - self.lost):
             self.house.happen(Link(device, True))
         for box in sorted(self.cars.keys() - self.lost):
-            self.house.read(box, {"state": self.cars[box], **quantities(self.drawn[box])})
+            amperes = [self.drawn[box], 0, 0] if self.phases.get(box) == 1 else self.drawn[box]
+            self.house.read(box, {"state": self.cars[box], **quantities(amperes)})
+        for meter, amperes in self.behind.items():
+            drawn = [(box.lines, self.drawn[box.id]) for box in self.config.wallboxes]
+            lines = [amperes + sum(each for lines, each in drawn if line in lines) for line in (1, 2, 3)]
+            self.measured[meter] = quantities(lines)
         for meter in sorted(self.measured.keys() - self.lost):
             self.house.read(meter, self.measured[meter])
 
@@ -83,12 +104,27 @@ class Player:
         events: list[Event] = [
             Confirmed(box, setpoints[box], revision) for box in setpoints.keys() - self.lost - self.deaf
         ]
-        self.house.happen(*events)
+        self.house.happen(*events, *self.switched(self.phases.keys() - self.lost - self.deaf))
+        self.drawn |= {box: setpoints[box] if self.cars[box] == "C" else 0.0 for box in self.following - self.lost}
+
+    def switched(self, boxes: Iterable[str]) -> Iterator[Event]:
+        """Boxes that are told to switch their phases do it, and say so when they have settled."""
+        snapshot = self.house.snapshot
+        for box in boxes:
+            wanted = snapshot.decision.setpoints[box].phases
+            since, revision = self.settling.get(box, (snapshot.now.mono, -1))
+            if wanted and wanted != self.phases[box]:
+                self.phases[box] = wanted
+                self.settling[box] = snapshot.now.mono, snapshot.revision
+            elif revision < 0 or snapshot.now.mono - since >= Switching().settle_s:
+                self.settling.pop(box, None)
+                yield PhasesConfirmed(box, self.phases[box], revision)
 
     def pass_time(self, seconds: float) -> None:
         """Time passes in steps of a second; in a long quiet time only its end is of interest."""
-        self.house.wait(max(0.0, seconds - 30))
-        for _ in range(int(min(seconds, 30))):
+        last = seconds if self.behind or self.phases else min(seconds, 30)
+        self.house.wait(seconds - last)
+        for _ in range(int(last)):
             self.house.wait(1)
             self.read()
             self.confirm()
@@ -98,6 +134,16 @@ class Player:
         for subject, wanted in expected.items():
             if subject == "sum_a":
                 compare("sum_a", sum(self.house.setpoints().values()), wanted)
+            elif subject in ("notes", "alarms"):
+                known = getattr(decision, subject)
+                for name, text in wanted.items():
+                    compare(f"{subject}.{name}", known.get(fold(name) if subject == "notes" else name, "none"), text)
+            elif subject == "sessions":
+                known = self.house.snapshot.state.sessions
+                for box, fields in wanted.items():
+                    session = known.open.get(box) or known.last[box]
+                    for key, value in fields.items():
+                        compare(f"{box}.{key}", getattr(session, key), value)
             elif subject == "vars":
                 for name, value in wanted.items():
                     known = decision.values[fold(name)]
@@ -106,6 +152,17 @@ class Player:
                 found = decision.grid if subject == "grid" else decision.setpoints[subject]
                 for key, value in wanted.items():
                     compare(f"{subject}.{key}", getattr(found, key), value)
+
+
+@contextmanager
+def refused(step: Step) -> Iterator[None]:
+    """What a step with the word ``refused`` does is refused, for this reason."""
+    if "refused" not in step:
+        yield
+        return
+    with pytest.raises(Refused) as caught:
+        yield
+    assert step["refused"] in str(caught.value)
 
 
 def some(step: Step, *words: str) -> list[str]:
@@ -123,14 +180,23 @@ def quantities(value: Any) -> dict[str, float]:
     return {**currents, "power_w": sum(lines) * 230}
 
 
-def compare(what: str, found: object, wanted: object) -> None:
+def compare(what: str, found: Any, wanted: object) -> None:
     if isinstance(wanted, list):
         assert isinstance(found, int | float), what
         assert wanted[0] <= found <= wanted[1], f"{what} is {found}, expected {wanted[0]} to {wanted[1]}"
+    elif isinstance(wanted, Mapping):
+        for key, value in wanted.items():
+            compare(f"{what}.{key}", found.get(key), value)
     elif isinstance(wanted, str):
         assert wanted in str(found), f"{what} is {found!r}, which does not contain {wanted!r}"
     else:
         assert found == pytest.approx(wanted, abs=0.001), f"{what} is {found}, expected {wanted}"
+
+
+def able(config: Config) -> Config:
+    """The site with boxes that can switch their phases, as their profiles would say."""
+    boxes = (box.able(replace(box.capability, switch=Switching())) for box in config.wallboxes)
+    return replace(config, wallboxes=tuple(boxes))
 
 
 def seconds(clock: str) -> float:
@@ -147,13 +213,22 @@ def passing(steps: list[Step]) -> Iterator[tuple[float, Step]]:
         before = now
 
 
+def beginning(story: Mapping[str, Any]) -> Now:
+    """The moment of the first step: on the story's ``date`` in its ``zone``, if it matters."""
+    if "date" not in story:
+        return START
+    zone = ZoneInfo(story["zone"])
+    midnight = datetime.combine(story["date"], time(), zone)
+    return Now(START.mono, (midnight + timedelta(seconds=seconds(story["steps"][0]["at"]))).timestamp(), zone)
+
+
 @pytest.mark.parametrize("path", STORIES, ids=lambda path: path.stem)
 def test_story(path: Path) -> None:
     story = YAML(typ="safe").load(path)
     assert story["story"]
     site = StringIO()
     YAML().dump(story["site"], site)
-    player = Player(schema.read(site.getvalue(), path.name, Config, PLANNED))
+    player = Player(able(schema.read(site.getvalue(), path.name, Config, PLANNED)), beginning(story))
     checked = 0
     for since, step in passing(story["steps"]):
         try:

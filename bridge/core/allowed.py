@@ -29,7 +29,7 @@ class Between:
     @property
     def words(self) -> str:
         """The range."""
-        return f"{self.low:g} to {self.high:g}"
+        return f"{self.low:.10g} to {self.high:.10g}"
 
     def fits(self, value: object) -> bool:
         """Whether the number is in the range."""

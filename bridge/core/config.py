@@ -14,8 +14,9 @@ from typing import Annotated, Literal
 
 from bridge.core.allowed import AtLeast, Between, Matching, Passing
 from bridge.core.formulas import Formula, fold, is_name
+from bridge.core.gateway import CertificateName, Function, HostPort, SmgwConfig
+from bridge.core.rule import RuleConfig
 
-HostPort = Annotated[str, Matching(r"(\[[0-9A-Fa-f:.]+\]|[^:\s/]+):\d{1,5}", "host:port")]
 Address = Annotated[
     str,
     Matching(
@@ -29,69 +30,158 @@ BrokerUrl = Annotated[
 ]
 Topic = Annotated[str, Matching(r"[^/+#\s]([^+#\s]*[^/+#\s])?", "a topic without +, # or a slash at its ends")]
 QuantityName = Annotated[str, Matching(r"[a-z][a-z0-9_]{0,31}", "a quantity such as power_w or current_l1_a")]
+InputName = Annotated[str, Matching(r"input_[1-8]", "input_1 to input_8")]
 VariableName = Annotated[str, Passing(is_name, "letters, digits and _, no digit first, no word of the formulas")]
 Line = Annotated[int, Between(1, 3)]
+MAX_TTL_S = 366 * 86_400.0
+"""Nothing that is set for longer needs a time to run out."""
 Writer = Literal["smgw", "admin", "mqtt"]
-FedBy = Literal["modbus", "http", "mqtt", "expression"]
+FedBy = Literal["modbus", "http", "mqtt", "expression", "gpio"]
 Role = Literal["grid", "consumption", "production", "battery", "wallbox", "display"]
 
 
 @dataclass(frozen=True, slots=True)
 class HttpConfig:
-    """The LAN door."""
+    """The LAN door. With a ``certificate`` of the store it speaks HTTPS."""
 
     listen: HostPort = "0.0.0.0:8080"
+    certificate: CertificateName | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class MqttConfig:
-    """Where the topic tree goes. ``url`` None: the bridge runs a broker of its own on ``listen``."""
+    """Where the topic tree goes. ``url`` None: the bridge runs a broker of its own on ``listen``.
+
+    ``tunnel``: the broker of ``url`` lies behind the gateway.
+    """
 
     url: BrokerUrl | None = None
+    tunnel: bool = False
     listen: HostPort = "127.0.0.1:1883"
     topic: Topic = "smgw-bridge"
     discovery: Annotated[str, Matching(r"[^+#\s]+", "a topic prefix, or false")] | Literal[False] = "homeassistant"
 
+    def __post_init__(self) -> None:
+        if self.tunnel and self.url is None:
+            raise ValueError("tunnel needs the url of the broker behind the gateway")
+
 
 @dataclass(frozen=True, slots=True)
 class GridConfig:
-    """The house connection. Powers are limits in watts over all three lines together."""
+    """The house connection, and what the wallboxes may draw of it.
+
+    Powers are watts over all three lines together, currents amperes on each line. Where a power has no current beside
+    it, nobody knows the fuses: then a third of it is also the limit of each line. ``controllable_power_w`` is what the
+    wallboxes may draw from the grid; what the house feeds in meanwhile comes on top (BK6-22-300, Anlage 1, 2.3).
+    ``slot_s`` is how long a wallbox may charge before it gives way to one that waits.
+    """
 
     connection_power_w: Formula
+    connection_current_a: Formula | None = None
     wallbox_power_w: Formula | None = None
+    wallbox_current_a: Formula | None = None
+    controllable_power_w: Formula | None = None
     reserve_w: Formula | None = None
+    surplus_w: Formula | None = None
     failsafe_power_w: Annotated[float, AtLeast(0)] = 4200.0
     voltage: Annotated[float, Between(100, 400)] = 230.0
+    max_imbalance_a: Annotated[float, AtLeast(6)] | None = None
+    imbalance_of: Literal["wallboxes", "house"] = "wallboxes"
+    return_ramp_s: Annotated[float, Between(0, 3600)] = 0.0
+    return_delay_s: Annotated[float, Between(0, 3600)] = 0.0
+    controllable_devices: Annotated[int, Between(0, 1000)] | None = None
+    slot_s: Annotated[float, AtLeast(60)] = 900.0
+
+
+@dataclass(frozen=True, slots=True)
+class GroupConfig:
+    """Wallboxes behind one feeder, and its limits; ``group`` names the group it is itself a part of.
+
+    ``meter`` measures all that the feeder draws, wallboxes included; what else hangs there comes off the room.
+    """
+
+    id: Identifier
+    name: str = ""
+    group: Identifier | None = None
+    power_w: Formula | None = None
+    current_a: Formula | None = None
+    meter: Identifier | None = None
+
+    def __post_init__(self) -> None:
+        if self.power_w is None and self.current_a is None:
+            raise ValueError("a group needs power_w or current_a: what else would it be for?")
 
 
 @dataclass(frozen=True, slots=True)
 class VariableConfig:
-    """A declared variable. Constants outside ``min``/``max`` are refused, formula values are clamped to them."""
+    """A declared variable. Constants outside ``min``/``max`` are refused, formula values are clamped to them.
+
+    Not set again within ``ttl_s``, or within the time the caller gave it, it has expired: ``fallback`` holds, else
+    ``initial``. ``function`` None: see :mod:`bridge.core.functions_of`.
+    """
 
     initial: Formula | None = None
     min: float | None = None
     max: float | None = None
     writers: tuple[Writer, ...] = ("smgw", "admin")
+    ttl_s: Annotated[float, Between(1, MAX_TTL_S)] | None = None
+    fallback: Formula | None = None
+    function: Function | None = None
 
     def __post_init__(self) -> None:
         low = float("-inf") if self.min is None else self.min
         high = float("inf") if self.max is None else self.max
         if low > high:
             raise ValueError(f"min {low:g} is above max {high:g}")
-        if self.initial and self.initial.constant is not None and not low <= self.initial.constant <= high:
-            raise ValueError(f"initial {self.initial.text} is outside min and max")
+        for key, formula in (("initial", self.initial), ("fallback", self.fallback)):
+            if formula and formula.constant is not None and not low <= formula.constant <= high:
+                raise ValueError(f"{key} {formula.text} is outside min and max")
+
+
+@dataclass(frozen=True, slots=True)
+class ContactConfig:
+    """A contact: a ripple control receiver, or a relay (W4 …) of a grid operator's control box.
+
+    ``source`` is a formula over the inputs of devices, not 0 while the contact is closed. ``normally-open``: closed is
+    active. ``normally-closed``: open is active, so that a broken wire is, too. In formulas the id is 1 or 0.
+    """
+
+    id: VariableName
+    source: Formula
+    wiring: Literal["normally-open", "normally-closed"] = "normally-open"
+    debounce_s: Annotated[float, Between(0, 60)] = 0.1
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Switching:
+    """How a wallbox model changes between one and three phases, read from its profile.
+
+    For ``settle_s`` after a command nothing it says is believed; commands are ``min_interval_s`` apart.
+    """
+
+    settle_s: float = 10.0
+    min_interval_s: float = 300.0
 
 
 @dataclass(frozen=True, slots=True)
 class Capability:
-    """What a wallbox model can do, read from its profile; amperes per line."""
+    """What a wallbox model can do, read from its profile; amperes per line. ``switch`` None: its phases are fixed."""
 
     min_a: float = 6.0
     max_a: float = 32.0
     step_a: float = 0.1
+    gap_s: float = 0.0
+    """Between two setpoints the box wants so much time."""
+    switch: Switching | None = None
 
 
-INPUTS: Mapping[str, FedBy] = {"http-input": "http", "mqtt-input": "mqtt", "expression": "expression"}
+INPUTS: Mapping[str, FedBy] = {
+    "http-input": "http",
+    "mqtt-input": "mqtt",
+    "expression": "expression",
+    "gpio-input": "gpio",
+}
 """Profiles of devices nobody polls, and where their readings come from. All others are read over Modbus."""
 
 
@@ -167,10 +257,14 @@ class DeviceConfig:
 
 @dataclass(frozen=True, slots=True)
 class MeterConfig(DeviceConfig):
-    """A meter. ``role`` grid: at the house connection, import positive. ``values`` are those of an ``expression``."""
+    """A meter. ``role`` grid: at the house connection, import positive. ``values`` are those of an ``expression``.
+
+    ``pins`` are the lines of a ``gpio-input``: quantity to the line's number at the chip.
+    """
 
     role: Role = "display"
     values: Mapping[QuantityName, Formula] = field(default_factory=dict)
+    pins: Mapping[InputName, Annotated[int, Between(0, 1023)]] = field(default_factory=dict)
 
 
 def _different(lines: tuple[int, ...]) -> bool:
@@ -188,6 +282,9 @@ class WallboxConfig(DeviceConfig):
     ``phases`` is the number of line conductors (1 or 3, 2 for the rare box) or the list of house lines; ``rotation``
     says on which house line the box's own L1, L2, L3 sit. Both together give ``lines``: the house lines in the
     order of the box's own.
+
+    ``phase_switching``: whether the bridge may switch the box to one phase and back, or keeps it at one number. It is
+    off unless asked for: every switch costs contactors a little life, and not every car likes it.
     """
 
     phases: Line | Annotated[tuple[Line, ...], Passing(_different, "a list of different lines")] = 3
@@ -195,8 +292,12 @@ class WallboxConfig(DeviceConfig):
     min_current_a: Annotated[float, Between(6, 16)] = 6.0
     max_current_a: Formula | None = None
     max_power_w: Formula | None = None
-    min_pause_s: Annotated[float, AtLeast(0)] = 0.0
+    min_pause_s: Annotated[float, AtLeast(0)] | None = None
+    phase_switching: Literal["auto", "off", 1, 3] = "off"
     priority: int = 1
+    weight: Annotated[float, Between(0.1, 10)] = 1.0
+    group: Identifier | None = None
+    rules: tuple[RuleConfig, ...] = ()
     setpoint: SetpointConfig | None = None
     capability: Capability = field(default=Capability(), init=False)
     lines: tuple[int, ...] = field(default=(), init=False)
@@ -215,6 +316,18 @@ class WallboxConfig(DeviceConfig):
         known._know(capability)
         return known
 
+    def on(self, lines: tuple[int, ...]) -> WallboxConfig:
+        """The same wallbox while its car is connected to these of its lines only."""
+        switched = copy(self)
+        object.__setattr__(switched, "lines", lines)
+        return switched
+
+    @property
+    def switches(self) -> Switching | None:
+        """How its phases are switched; None: they are not."""
+        able = self.phase_switching != "off" and len(self.lines) == len(self.rotation)
+        return self.capability.switch if able else None
+
     def _know(self, capability: Capability) -> None:
         # Nobody wants to read 10.869 A: steps finer than 0.1 A are taken several at a time.
         coarse = math.ceil(0.1 / capability.step_a - 1e-6)
@@ -231,8 +344,11 @@ class Config:
     site: str = ""
     http: HttpConfig = HttpConfig()
     mqtt: MqttConfig = MqttConfig()
+    smgw: SmgwConfig | None = None
     variables: Mapping[VariableName, VariableConfig] = field(default_factory=dict)
+    contacts: tuple[ContactConfig, ...] = ()
     meters: tuple[MeterConfig, ...] = ()
+    groups: tuple[GroupConfig, ...] = ()
     wallboxes: tuple[WallboxConfig, ...] = ()
     profiles: str | tuple[str, ...] = ()
     state_dir: str | None = None
@@ -242,10 +358,13 @@ class Config:
     """Folded id to meter or wallbox, for names in formulas."""
     inputs: tuple[MeterConfig | WallboxConfig, ...] = field(default=(), init=False)
     """Those that are not read over Modbus, in their order."""
+    contact_ids: Mapping[str, str] = field(default_factory=dict, init=False)
+    """Folded id of each contact to the id as written."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "declared", {fold(name): (name, v) for name, v in self.variables.items()})
         object.__setattr__(self, "by_key", {fold(device.id): device for device in self.devices})
+        object.__setattr__(self, "contact_ids", {fold(contact.id): contact.id for contact in self.contacts})
         object.__setattr__(self, "inputs", tuple(device for device in self.devices if device.fed_by != "modbus"))
 
     @property

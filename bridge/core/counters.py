@@ -9,8 +9,9 @@ counting goes on from there. A 0 is never believed: boxes say it right after the
 from __future__ import annotations
 
 from bridge.core.config import Config, WallboxConfig
+from bridge.core.events import Read, Reading
 from bridge.core.formulas import fold
-from bridge.core.model import Count, Counter, Device, Read, Reading
+from bridge.core.model import Count, Counter, Device
 
 SLACK_WH = 1000.0
 """Some boxes count in whole kWh, and a reading may be a little late."""
@@ -30,8 +31,7 @@ def guarded(config: Config, known: Device, event: Read) -> tuple[dict[str, Readi
     box = config.by_key.get(fold(event.device)) if isinstance(raw_wh, float | int) else None
     if not isinstance(raw_wh, float | int) or not isinstance(box, WallboxConfig):
         return values, known.counter
-    most_w = MARGIN * box.capability.max_a * config.grid.voltage * len(box.lines)
-    counter = followed(known.counter or Counter(), raw_wh, str(values.get("state")), event.mono, most_w)
+    counter = followed(known.counter or Counter(), raw_wh, str(values.get("state")), event.mono, most_w(config, box))
     values["energy_wh"] = counter.believed.wh if counter.believed else raw_wh
     values.pop("energy_raw_wh", None)
     if values["energy_wh"] != raw_wh:
@@ -39,6 +39,11 @@ def guarded(config: Config, known: Device, event: Read) -> tuple[dict[str, Readi
     if "session_wh" not in event.values and counter.session_wh is not None:
         values["session_wh"] = counter.session_wh
     return values, counter
+
+
+def most_w(config: Config, box: WallboxConfig) -> float:
+    """More watts than a wallbox can draw: what is above cannot be true."""
+    return MARGIN * box.capability.max_a * config.grid.voltage * len(box.lines)
 
 
 def followed(before: Counter, wh: float, state: str, mono: float, most_w: float) -> Counter:
@@ -59,7 +64,8 @@ def followed(before: Counter, wh: float, state: str, mono: float, most_w: float)
         since = None
     elif since is None and state in ("B", "C", "D"):
         since, session_wh = mono, 0.0
-    return Counter(count if believe else before.believed, None if believe else count, since, session_wh)
+    counted_wh = before.counted_wh + more_wh
+    return Counter(count if believe else before.believed, None if believe else count, since, session_wh, counted_wh)
 
 
 def _follows(known: Count, count: Count, most_w: float) -> bool:

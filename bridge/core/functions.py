@@ -110,6 +110,32 @@ def exists(name: Callable[[], float]) -> float:
     return 1.0
 
 
+LEAST_W = 4200.0
+"""What a controllable device may always draw (BK6-22-300, Anlage 1, 4.5)."""
+_LARGE_W = 11_000.0
+"""Heat pumps, or cooling, of more than this together keep 40 % of their power instead."""
+_GZF = (0.80, 0.75, 0.70, 0.65, 0.60, 0.55, 0.50, 0.45)
+"""The factor for 2, 3 … 9 and more devices: not all of them draw at the same time."""
+
+
+def pmin14a(n: float, hp_w: float = 0.0, cooling_w: float = 0.0) -> float:
+    """The least power in watts a grid operator must leave n controllable devices behind one energy management.
+
+    BK6-22-300, Anlage 1, 4.5.2. All devices count in ``n``, the group of heat pumps as one, the group of cooling as
+    one; ``hp_w`` and ``cooling_w`` are the connection powers of these groups.
+
+    >>> pmin14a(2)
+    7560.0
+    """
+    if n < 0 or not n.is_integer():
+        raise NoValue(f"pmin14a counts devices, and {n:g} is no number of devices")
+    if n == 0:
+        return 0.0
+    large = [0.4 * group for group in (hp_w, cooling_w) if group > _LARGE_W]
+    factor = _GZF[int(builtins.min(n, 9)) - 2] if n > 1 else 0.0
+    return builtins.max(large, default=LEAST_W) + (n - 1) * factor * LEAST_W
+
+
 FUNCTIONS: Mapping[str, Callable[..., float]] = {
-    function.__name__: function for function in (min, max, abs, round, floor, ceil, sqrt, clamp, exists)
+    function.__name__: function for function in (min, max, abs, round, floor, ceil, sqrt, clamp, exists, pmin14a)
 }

@@ -75,7 +75,7 @@ USAGE = {
 
 ARITY = {
     name: (
-        sum(p.kind is not p.VAR_POSITIONAL for p in parameters),
+        sum(p.kind is not p.VAR_POSITIONAL and p.default is p.empty for p in parameters),
         MAX_NODES if any(p.kind is p.VAR_POSITIONAL for p in parameters) else len(parameters),
     )
     for name, parameters in PARAMETERS.items()

@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Mapping
 
 from bridge.core.config import Config, MeterConfig, WallboxConfig
+from bridge.core.events import Event, Link, Read
 from bridge.core.formulas import Formula, NoValue, evaluate, fold
-from bridge.core.model import Device, Event, Link, Now, Read, State
+from bridge.core.model import Device, Now, State
 from bridge.core.variables import Names, current, fresh
 
 DT = "dt"

@@ -1,16 +1,21 @@
-"""Limits: what each formula allows now, with reason and source, and what the house leaves for the wallboxes.
+"""Limits: what each formula allows now, with reason and source.
 
 Unknown means smaller: where an input is missing there is a number all the same, and it is never above the healthy one.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache, lru_cache
+from operator import attrgetter
 
-from bridge.core.config import Config, MeterConfig, WallboxConfig
+from bridge.core import overrides, ramp, rules, standing
+from bridge.core.config import Config, WallboxConfig
+from bridge.core.decision import GridDecision, Limit, Unknown
 from bridge.core.formulas import Formula, NoValue, evaluate
-from bridge.core.model import Device, GridDecision, Limit, Now, PerLine, State, Unknown, Variable
-from bridge.core.otherload import flows, other_load
+from bridge.core.model import Device, Now, State, Variable
+from bridge.core.ramp import Release
+from bridge.core.rules import View
 from bridge.core.variables import Names, current, fresh, initial
 
 
@@ -29,32 +34,69 @@ class Books:
         self.meters = [meter for meter in config.meters if meter.role == "grid"]
         self.variables = current(config, state)
         self.names = Names(config, state, self.variables, now)
+        self.releases: dict[str, Release] = {}
+        """How far limits have come back, for the next round; see :meth:`limit`."""
         self._grid_side: Names | None = None
         if any(variable.source == "mqtt" for variable in self.variables.values()):
             others = {key: v for key, v in self.variables.items() if v.source != "mqtt"}
             self._grid_side = Names(config, state, {**initial(config), **others}, now)
 
-    def unreduced(self) -> float | Unknown:
-        """What the house connection allows with every declared variable at its initial value."""
-        always = _always_unreduced(self.config)
-        if always is not None:
-            return always
-        return Names(self.config, self.state, initial(self.config), self.now).value(self.config.grid.connection_power_w)
+    def reduced(self, formula: Formula, amount: float) -> bool:
+        """Whether that is less than a formula allows with every declared variable at its initial value."""
+        if not formula.names:
+            return False
+        unreduced = _always_unreduced(self.config, formula)
+        if unreduced is None:
+            unreduced = Names(self.config, self.state, initial(self.config), self.now).value(formula)
+        return isinstance(unreduced, Unknown) or amount < unreduced
 
     def limit(self, formula: Formula, unit: str) -> Limit | Unknown:
-        """What a limit formula allows now, never negative."""
+        """What a limit formula allows now, never negative; a limit of the grid side comes back gradually."""
         value = self.names.value(formula)
         if isinstance(value, Unknown):
+            if release := self.state.releases.get(_key(formula, unit)):
+                self.releases[_key(formula, unit)] = release
             return value
         reason, source = self._why(formula, value, unit)
+        grid_side: float | Unknown = value
         if self._grid_side is not None and formula.names:
             grid_side = self._grid_side.value(formula)
             if isinstance(grid_side, float) and grid_side < value:
                 value, source = grid_side, "grid"
                 reason = f"{formula.text} = {value:g} {unit} without variables set over MQTT: they may not widen it"
+        limit = Limit(value, reason, source)
         if value < 0:
-            return Limit(0.0, f"{reason}, and no limit is below 0", source)
-        return Limit(value, reason, source)
+            limit = Limit(0.0, f"{reason}, and no limit is below 0", source)
+        if formula in _grid_side(self.config):
+            return self._eased(formula, unit, limit, value if isinstance(grid_side, Unknown) else max(0.0, grid_side))
+        return limit
+
+    def _eased(self, formula: Formula, unit: str, limit: Limit, grid_side: float) -> Limit:
+        """The limit while it is still coming back; what home automation does to it is not eased."""
+        grid, state, mono = self.config.grid, self.state, self.now.mono
+        if not (grid.return_ramp_s or grid.return_delay_s):
+            return limit
+        before = state.releases.get(_key(formula, unit))
+        if before is None and state.grid is None:
+            failsafe = grid.failsafe_power_w if unit == "W" else grid.failsafe_power_w / grid.voltage / 3
+            changed = max((v.until or v.set_at if v.expired else v.set_at for v in state.variables.values()), default=0)
+            rise_s = grid.return_ramp_s + grid.return_delay_s
+            before = ramp.restarted(grid_side, failsafe, self.now.utc - changed, mono, rise_s)
+        delay_s = ramp.delay_s(grid.return_delay_s, state.lot, state.last_receipt)
+        release = ramp.eased(before, grid_side, self.reduced(formula, grid_side), mono, grid.return_ramp_s, delay_s)
+        if release is None:
+            return limit
+        self.releases[_key(formula, unit)] = release
+        if release.amount >= limit.amount:
+            return limit
+        return replace(limit, amount=release.amount, reason=f"{limit.reason}, to which it comes back gradually")
+
+    def amperes(self, formula: Formula) -> Limit:
+        """What a formula of a current limit allows now; nothing when it has no value."""
+        limit = self.limit(formula, "A")
+        if isinstance(limit, Unknown):
+            return Limit(0.0, f"{formula.text} has no value: {limit.reason}", "config")
+        return limit
 
     def _why(self, formula: Formula, value: float, unit: str) -> tuple[str, str]:
         """The reason in words, and the source: who set the youngest variable that takes part."""
@@ -79,19 +121,57 @@ def connection(books: Books) -> GridDecision:
     grid = books.config.grid
     power_w = grid_power(books)
     limit = books.limit(grid.connection_power_w, "W")
+    fuse = books.amperes(grid.connection_current_a) if grid.connection_current_a else None
+    fuse_a = fuse.amount if fuse else None
+    left_w = _left(books, limit, fuse)
     if isinstance(limit, Unknown):
-        reason = f"fail-safe {grid.failsafe_power_w:g} W: {grid.connection_power_w.text} has no value: {limit.reason}"
-        return GridDecision(grid.failsafe_power_w, "failsafe", reason, "config", power_w)
-    unreduced = books.unreduced()
-    limited = isinstance(unreduced, Unknown) or limit.amount < unreduced
-    state = "limited" if limited and grid.connection_power_w.names else "unlimited"
-    return GridDecision(limit.amount, state, limit.reason, limit.source, power_w)
+        held = books.releases.get(_key(grid.connection_power_w, "W"))
+        limit_w = min(grid.failsafe_power_w, held.amount) if held else grid.failsafe_power_w
+        reason = f"fail-safe {limit_w:g} W: {grid.connection_power_w.text} has no value: {limit.reason}"
+        decision = GridDecision(limit_w, "failsafe", reason, "config", power_w, fuse_a)
+    else:
+        stands = "unlimited" if left_w is None else "limited"
+        decision = GridDecision(limit.amount, stands, limit.reason, limit.source, power_w, fuse_a)
+    return standing.told(books.config, books.state, books.variables, _names(books.config), decision, left_w, books.now)
+
+
+def _left(books: Books, house: Limit | Unknown, fuse: Limit | None) -> float | None:
+    """What the grid side leaves of the house connection or for its controllable devices, in watts; None: it is all."""
+    grid = books.config.grid
+    left = []
+    if isinstance(house, Limit) and books.reduced(grid.connection_power_w, house.amount):
+        left.append(house.amount)
+    if grid.connection_current_a and fuse and books.reduced(grid.connection_current_a, fuse.amount):
+        left.append(fuse.amount * 3 * grid.voltage)
+    if grid.controllable_power_w:
+        controllable = books.limit(grid.controllable_power_w, "W")
+        if isinstance(controllable, Limit) and books.reduced(grid.controllable_power_w, controllable.amount):
+            left.append(controllable.amount)
+    return min(left, default=None)
+
+
+def _key(formula: Formula, unit: str) -> str:
+    return f"{formula.text} {unit}"
 
 
 @lru_cache(maxsize=8)
-def _always_unreduced(config: Config) -> float | Unknown | None:
-    """The everyday case of :meth:`Books.unreduced`, in which only plain numbers take part; None: it may change."""
-    formula = config.grid.connection_power_w
+def _grid_side(config: Config) -> frozenset[Formula]:
+    """The limits by which a grid operator may reduce a house."""
+    grid = config.grid
+    currents = (grid.connection_current_a, grid.wallbox_current_a)
+    powers = (grid.connection_power_w, grid.controllable_power_w, grid.wallbox_power_w)
+    return frozenset(formula for formula in (*powers, *currents) if formula and formula.names)
+
+
+@lru_cache(maxsize=8)
+def _names(config: Config) -> frozenset[str]:
+    """The names they are worked out from."""
+    return frozenset().union(*(formula.names for formula in _grid_side(config)))
+
+
+@lru_cache(maxsize=32)
+def _always_unreduced(config: Config, formula: Formula) -> float | Unknown | None:
+    """The everyday case of :meth:`Books.reduced`, in which only plain numbers take part; None: it may change."""
     constants = {key: variable.formula.constant for key, variable in initial(config).items()}
     numbers = {key: number for key, number in constants.items() if number is not None}
     if not numbers.keys() >= formula.names:
@@ -102,24 +182,27 @@ def _always_unreduced(config: Config) -> float | Unknown | None:
         return Unknown(str(error))
 
 
-def wallbox(books: Books, box: WallboxConfig) -> Limit:
-    """The tightest limit on one wallbox alone, in amperes per line."""
-    tightest = able(box)
-    if box.max_current_a is None and box.max_power_w is None:
-        return tightest
-    for formula, unit, per_ampere in (
-        (box.max_current_a, "A", 1.0),
-        (box.max_power_w, "W", books.config.grid.voltage * len(box.lines)),
-    ):
-        if formula is None:
-            continue
-        limit = books.limit(formula, unit)
-        if isinstance(limit, Unknown):
-            return Limit(0.0, f"paused: {formula.text} has no value: {limit.reason}", "config")
-        amperes = limit.amount / per_ampere
-        if amperes < tightest.amount:
-            tightest = Limit(amperes, limit.reason, limit.source)
-    return tightest
+def wallbox(books: Books, box: WallboxConfig, device: Device, lines: int) -> Limit:
+    """The tightest limit on one wallbox alone, in amperes on each of the ``lines`` its car uses."""
+    caps = [able(box)]
+    cable_a = device.values.get("cable_a")
+    if isinstance(cable_a, float) and cable_a > 0:
+        caps.append(Limit(cable_a, f"the cable is made for {cable_a:g} A", "wallbox"))
+    if box.max_current_a is not None:
+        caps.append(books.amperes(box.max_current_a))
+    if box.max_power_w is not None:
+        caps.append(_watts(books, box.max_power_w, lines))
+    view = View(books.config, books.state, books.names, books.now)
+    caps += filter(None, (overrides.cap(books.state, box), rules.cap(view, box, lines)))
+    return min(caps, key=attrgetter("amount"))
+
+
+def _watts(books: Books, formula: Formula, lines: int) -> Limit:
+    """A power limit as amperes on each of so many lines."""
+    limit = books.limit(formula, "W")
+    if isinstance(limit, Unknown):
+        return Limit(0.0, f"{formula.text} has no value: {limit.reason}", "config")
+    return replace(limit, amount=limit.amount / books.config.grid.voltage / lines)
 
 
 def able(box: WallboxConfig) -> Limit:
@@ -131,46 +214,6 @@ def able(box: WallboxConfig) -> Limit:
 def _model(profile: str, max_a: float) -> Limit:
     """What the model can do; the same object each round."""
     return Limit(max_a, f"{profile} can do {max_a:g} A", "profile")
-
-
-def room(books: Books, grid: GridDecision) -> tuple[PerLine, Limit]:
-    """What the wallboxes may draw together, in amperes per line, and the limit that binds them (in watts)."""
-    config, state = books.config, books.state
-    three = 3 * config.grid.voltage
-    reserve_w = 0.0
-    binding = Limit(grid.limit_w, grid.reason, grid.source)
-    if config.grid.reserve_w is not None:
-        value = books.names.value(config.grid.reserve_w)
-        if isinstance(value, Unknown):
-            return (0.0, 0.0, 0.0), Limit(0.0, f"the reserve has no value: {value.reason}", "config")
-        reserve_w = max(0.0, value)
-    house_a = (grid.limit_w - reserve_w) / three
-    lines: PerLine = (house_a, house_a, house_a)
-    meters = books.meters
-    if meters:
-        other = other_load(state)
-        silent = [meter for meter in meters if not _tells(books, meter)]
-        if silent:
-            # Nobody knows what the house draws: at most the fail-safe, and not more than when it was last known.
-            house_a = min(house_a, config.grid.failsafe_power_w / three)
-            binding = Limit(config.grid.failsafe_power_w, f"grid meter {silent[0].id} is not read", "config")
-        free = [min(house_a, line - load) for line, load in zip(lines, other, strict=True)]
-        lines = (free[0], free[1], free[2])
-    if config.grid.wallbox_power_w is not None:
-        together = books.limit(config.grid.wallbox_power_w, "W")
-        if isinstance(together, Unknown):
-            return (0.0, 0.0, 0.0), Limit(0.0, f"wallbox_power_w has no value: {together.reason}", "config")
-        if together.amount / three < max(lines):
-            share = together.amount / three
-            lines = (min(lines[0], share), min(lines[1], share), min(lines[2], share))
-            binding = together
-    return lines, binding
-
-
-def _tells(books: Books, meter: MeterConfig) -> bool:
-    """Whether a grid meter is read and says what flows."""
-    known = books.state.devices.get(meter.id, Device())
-    return fresh(meter, known, books.now) and flows(known.values)
 
 
 def grid_power(books: Books) -> float | None:

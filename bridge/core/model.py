@@ -1,4 +1,6 @@
-"""The nouns of the house: Event, State, Decision, Snapshot. All frozen; Config is in :mod:`bridge.core.config`.
+"""The nouns of the house: State and Snapshot, and what they are made of. All frozen.
+
+Events are in :mod:`bridge.core.events`, Decision is in :mod:`bridge.core.decision`, Config in :mod:`bridge.core.config`.
 
 Units are part of the names: ``_w`` watts, ``_a`` amperes, ``_s`` seconds, ``_wh`` watt hours, ``_v`` volts.
 ``None`` means "not known" or "no limit"; ``0.0`` is a number like any other and, as a limit, means "nothing".
@@ -10,19 +12,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from bridge.core.config import Config, WallboxConfig
+from bridge.core.decision import Decision, GridDecision, Setpoint
+from bridge.core.events import SetVariables, Switch, Values
 from bridge.core.formulas import Formula
+from bridge.core.journal import Journal
+from bridge.core.phase import Phases
+from bridge.core.ramp import Release
+from bridge.core.rule import Hold, RuleConfig, Surplus
+from bridge.core.session import Sessions
 
 PerLine = tuple[float, float, float]
 """One number for each line conductor: (L1, L2, L3)."""
-
-Reading = float | str
-"""One quantity as an edge delivers it: numbers in the unit its name ends with, ``state`` and texts as str."""
-
-Values = Mapping[str, Reading]
-"""Quantity name (``power_w``, ``current_l1_a``, ``state`` …) to reading."""
 
 
 class Now(NamedTuple):
@@ -34,87 +37,35 @@ class Now(NamedTuple):
     """Time zone of the site for ``date.*`` in formulas; None: UTC."""
 
 
-# --------------------------------------------------------------------------------------------------- Events
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """What happened. An ``urgent`` event is decided on at once; others may wait for up to 50 ms of company."""
-
-    urgent: ClassVar[bool] = False
-
-
-@dataclass(frozen=True, slots=True)
-class SetVariables(Event):
-    """Variables were set: all of them in this one event, so that nobody ever sees half a set.
-
-    Made by :func:`bridge.core.variables.accept`, which has checked names, writers, bounds and formulas.
-    """
-
-    variables: tuple[tuple[str, Formula], ...]
-    clear: bool
-    source: str
-    urgent: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Read(Event):
-    """A meter or wallbox was read: the quantities in ``values`` replace what was known of the same names."""
-
-    device: str
-    values: Values
-    mono: float
-
-
-@dataclass(frozen=True, slots=True)
-class Link(Event):
-    """A device became reachable or unreachable; ``reason`` says why it is not, or what is wrong although it is."""
-
-    device: str
-    online: bool
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmed(Event):
-    """A wallbox's setpoint was read back. ``revision``: of the newest snapshot whose setpoint the box has been sent.
-
-    ``current_a`` is what the box itself now holds, which may differ from what was wanted.
-    """
-
-    wallbox: str
-    current_a: float
-    revision: int
-
-
-@dataclass(frozen=True, slots=True)
-class Stored(Event):
-    """Everything up to receipt ``receipt`` is on disk (``error`` empty), or could not be stored."""
-
-    receipt: int
-    error: str = ""
-    urgent: ClassVar[bool] = True
-
-
-@dataclass(frozen=True, slots=True)
-class Reconfigured(Event):
-    """The configuration changed; edges compare old and new and follow."""
-
-    config: Config
-    urgent: ClassVar[bool] = True
-
-
-# ---------------------------------------------------------------------------------------------------- State
-
-
 @dataclass(frozen=True, slots=True)
 class Variable:
-    """A variable as it was set: by whom and when. ``name`` keeps its first spelling."""
+    """A variable as it was set: by whom and when. ``name`` keeps its first spelling.
+
+    ``until`` is when it runs out (UTC), as its sender wished; ``set_mono`` None: it was set before the bridge started.
+    Of one that has ``expired``, ``until`` is when.
+    """
 
     name: str
     formula: Formula
     source: str
     set_at: float
+    until: float | None = None
+    set_mono: float | None = None
+    expired: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A contact as it counts, since ``changed_at`` (UTC); ``reason`` says why it counts as active unseen.
+
+    ``wanted`` is what its source says since ``wanted_mono``: it counts when it has held.
+    """
+
+    active: bool
+    changed_at: float
+    wanted: bool
+    wanted_mono: float
+    reason: str = ""
 
 
 class Count(NamedTuple):
@@ -136,23 +87,74 @@ class Counter:
     doubted: Count | None = None
     since: float | None = None
     session_wh: float | None = None
+    counted_wh: float = 0.0
+    """All that was counted since the bridge knows the counter: it never falls."""
 
 
 @dataclass(frozen=True, slots=True)
 class Device:
     """What was last heard of a meter or wallbox. ``mono`` is when it was last read (-inf: never).
 
-    ``previous`` are the values before the last reading of a current or power, ``every_s`` how far apart the last two
-    of these were: long for boxes that want pauses between requests. ``counter``: see :mod:`bridge.core.counters`.
+    ``before`` are the last two readings of a current or power before the newest one, newest first, each with when it
+    was taken. ``counter``: see :mod:`bridge.core.counters`.
     """
 
     online: bool = False
     reason: str = "not reached yet"
     values: Values = field(default_factory=dict)
     mono: float = float("-inf")
-    previous: Values = field(default_factory=dict)
-    every_s: float = 0.0
+    before: tuple[tuple[float, Values], ...] = ()
     counter: Counter | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """What was seen of the other load at a place: ``recent`` (mono, amperes per line) of the last seconds.
+
+    ``sample`` is a reading of the place's meters that waits until every wallbox there has been read after it.
+    ``told`` is what the newest one made of it that told something; ``steady_mono`` when that was, cars holding still.
+    """
+
+    recent: tuple[tuple[float, PerLine], ...] = ()
+    sample: tuple[float, PerLine] | None = None
+    told: PerLine | None = None
+    steady_mono: float = float("-inf")
+    steady: tuple[float, float] | None = None
+    """Amperes of all lines together, of the meter and of the wallboxes, when all held still last."""
+    against: int = 0
+    """So many times in a row the meter fell when the wallboxes drew more, or the other way round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overdraft:
+    """What the house drew beyond its limit: ``cut`` amperes per line are kept from the wallboxes ``until`` then.
+
+    ``since``: an excess over the limits ``level`` (amperes on each line, on all lines together) that goes on.
+    """
+
+    level: tuple[float, float] = (float("inf"), float("inf"))
+    since: float | None = None
+    cut: PerLine = (0.0, 0.0, 0.0)
+    until: float = float("-inf")
+
+
+@dataclass(frozen=True, slots=True)
+class Car:
+    """What is known of the car at a wallbox. ``since``: plugged in, ``drawing_since``: its current began to flow.
+
+    ``lines`` are the house lines it was seen to use (None: not known yet), ``seen`` its highest current on each line
+    since it began to draw. ``quiet_since``: it could charge and does not (None: it draws, or may not).
+    ``peaks``: (beginning, highest amperes in it, highest in the one before) of a span of a few seconds.
+    """
+
+    since: float
+    lines: tuple[int, ...] | None = None
+    seen: PerLine = (0.0, 0.0, 0.0)
+    drawing_since: float | None = None
+    quiet_since: float | None = None
+    asleep_at: float | None = None
+    """When it was last seen not to have drawn for long, although it could; it has not since."""
+    peaks: tuple[float, float, float] = (float("-inf"), 0.0, 0.0)
 
 
 OBEYING_S = 6.0
@@ -171,13 +173,21 @@ class Offer:
     confirmed_at: float | None = None
     pending: tuple[tuple[int, float], ...] = ()
     paused_mono: float = float("-inf")
+    resumed_mono: float = float("-inf")
+    """When it was last given current after a pause: the beginning of its turn."""
+    raised_mono: float = float("-inf")
+    """When it was last given more, or will be: a car needs some time to follow."""
+    raised_from_a: float = 0.0
+    """What it was offered before that, and before other rises just before."""
+    due_mono: float = float("-inf")
+    """When the newest setpoint was, or is, to be written: some boxes want a gap after the one before."""
     lowered: tuple[float, float] = (float("-inf"), 0.0)
     """(mono, amperes) of the ceiling before it was last lowered."""
 
-    def lately_a(self, mono: float) -> float | None:
+    def lately_a(self, mono: float, obeying_s: float = OBEYING_S) -> float | None:
         """The most the car may be drawing now: it has up to five seconds to obey (IEC 61851-1, Annex A)."""
         ceiling_a = self.ceiling_a
-        if ceiling_a is None or mono - self.lowered[0] > OBEYING_S:
+        if ceiling_a is None or mono - self.lowered[0] > obeying_s:
             return ceiling_a
         return max(ceiling_a, self.lowered[1])
 
@@ -216,90 +226,66 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
+class Overridden:
+    """What is overridden at a wallbox until its car leaves: switched ``off``, limited to ``current_a`` on each line."""
+
+    off: frozenset[Switch]
+    current_a: float
+    source: str
+    set_at: float
+
+
+@dataclass(frozen=True, slots=True)
 class State:
     """What we know. Keys of ``variables`` are folded names (see :func:`bridge.core.formulas.fold`)."""
 
     variables: Mapping[str, Variable] = field(default_factory=dict)
+    contacts: Mapping[str, Contact] = field(default_factory=dict)
+    """By folded id, every one that is set up."""
     devices: Mapping[str, Device] = field(default_factory=dict)
-    other_load: tuple[tuple[float, PerLine], ...] = ()
-    """What the house draws beside the wallboxes, seen in the last seconds: (mono, amperes per line)."""
-    grid_sample: tuple[float, PerLine] | None = None
-    """A reading of the grid meters that waits until every wallbox has been read after it."""
-    unsteady: int = 0
-    """So many of these in a row told nothing, because cars changed their current around them."""
+    loads: Mapping[int, Load] = field(default_factory=dict)
+    """What is drawn beside the wallboxes, by number of the place (:mod:`bridge.core.tree`) that has a meter."""
+    overdraft: Overdraft = Overdraft()
+    set_mono: float = float("-inf")
+    """When variables were last set."""
+    cars: Mapping[str, Car] = field(default_factory=dict)
+    """By wallbox, while one is connected."""
+    overrides: Mapping[str, Overridden] = field(default_factory=dict)
+    """By wallbox, until its car leaves."""
+    surplus: Surplus | None = None
+    holds: Mapping[str, Mapping[RuleConfig, Hold]] = field(default_factory=dict)
+    """By wallbox, of those charging rules that remember."""
     offers: Mapping[str, Offer] = field(default_factory=dict)
+    phases: Mapping[str, Phases] = field(default_factory=dict)
+    """By wallbox, of those that can switch."""
     receipts: Mapping[int, Receipt] = field(default_factory=dict)
     last_receipt: int = 0
     stored_receipt: int = 0
+    journal: Journal = field(default_factory=Journal)
+    sessions: Sessions = field(default_factory=Sessions)
+    certificates: Mapping[str, float] = field(default_factory=dict)
+    """Those in the store, with the end of their validity (UTC)."""
+    started: Now | None = None
+    """When the bridge started; None before its first round."""
+    lot: float = 0.0
+    """Drawn at the start, 0 to 1: what chance there is in delays (see :mod:`bridge.core.ramp`)."""
+    grid: GridDecision | None = None
+    """As it was decided last."""
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    """Limits that the grid side reduced, and those on their way back, by formula and unit."""
 
     def receipt_of(self, cause: SetVariables) -> Receipt | None:
         """The receipt of this very set; None when it is too old to be kept."""
         return next((r for r in reversed([*self.receipts.values()]) if r.cause is cause), None)
 
 
-# ------------------------------------------------------------------------------------------------- Decision
-
-
-@dataclass(frozen=True, slots=True)
-class Unknown:
-    """There is no value, and this is why."""
-
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Limit:
-    """A limit with the reason and the source it came from; ``amount`` in watts or amperes as its holder says."""
-
-    amount: float
-    reason: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class GridDecision:
-    """The house connection now. ``state``: init, unlimited, limited or failsafe; ``power_w`` None: no grid meter."""
-
-    limit_w: float
-    state: str
-    reason: str
-    source: str
-    power_w: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Setpoint:
-    """What a wallbox shall offer its car, in amperes per line; 0.0 pauses it.
-
-    ``limit_a`` is the tightest bound on this box alone, before sharing. ``wanted_a`` is its fair share; the
-    setpoint stays below that while the room for it is not confirmed yet. Reason and source say what binds.
-    """
-
-    current_a: float
-    limit_a: float
-    wanted_a: float
-    reason: str
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class Decision:
-    """What follows from what we know. ``values`` are the variables' values by folded name."""
-
-    values: Mapping[str, float | Unknown]
-    grid: GridDecision
-    setpoints: Mapping[str, Setpoint]
-    notes: Mapping[str, str] = field(default_factory=dict)
-    """What must be said of a variable beside its value (clamped), by folded name."""
-    alarms: Mapping[str, str] = field(default_factory=dict)
-
-
 class Present(NamedTuple):
-    """A wallbox as it is."""
+    """A wallbox as it is, and the car there if any."""
 
     box: WallboxConfig
     device: Device
     offer: Offer
+    car: Car | None = None
 
 
 class Roll(NamedTuple):

@@ -1,112 +1,177 @@
-"""What the house draws beside its wallboxes, worked out from meters and wallboxes read at different moments.
+"""What is drawn at a place beside its wallboxes, worked out from meters and wallboxes read at different moments.
 
-Other load = grid meter − wallboxes. Taken naively, a car that starts between two readings looks like a toaster of
-16 A, and the car would be paused for it. So each reading of the grid meter counts twice:
+Other load = meter − wallboxes; below 0 while the house feeds in. Taken naively, a car that starts between two readings
+looks like a toaster of 16 A, and the car would be paused for it. So each reading of the meter counts twice:
 
-* at once, less all that the wallboxes may be drawing at most: whatever is above that is the house's for certain;
+* at once, less all that the wallboxes may be drawing at most: whatever is above that is other load for certain;
 * once every wallbox has been read after it, less what they drew. A reading around which a car changed its current says
-  nothing for certain: what was known before holds on, for a few readings.
+  nothing for certain: what was known before holds on, for a while.
 
 The highest result of the last seconds holds (:data:`WINDOW_S`): a rise counts at once, a fall when it has lasted.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
-from bridge.core.model import Device, Offer, PerLine, Read, State, Values
+from bridge.core.events import Read, Values
+from bridge.core.model import Device, Load, Offer, PerLine, State
+from bridge.core.phases import as_switched
+from bridge.core.tree import Place, tree
 
 WINDOW_S = 4.0
 
 _LINES = (1, 2, 3)
 _NOTHING: PerLine = (0.0, 0.0, 0.0)
 _PATIENCE_S = 15.0
-"""A grid reading that some wallbox has not answered after so long is given up for a newer one."""
+"""A meter reading that some wallbox has not answered after so long is given up for a newer one."""
+_LAG_S = 1.0
+"""Meters work out their values about once a second: what they show may be that old."""
 _STEADY_A = 1.0
 """Wallboxes that changed by less than this, all together, held still."""
-_UNSTEADY = 3
-"""After so many readings with cars in motion the one that leaves least for them counts."""
+_TELLING_A = 5.0
+"""Cars that changed their current by so much, all lines together, show whether a meter counts the right way."""
+_ALIKE = 0.3
+"""By so much of it the meter may differ: the house goes on meanwhile."""
+_PROOFS = 3
+"""After so many changes to which it answered the wrong way, and none to which it did not, there is no doubt."""
+_UNSTEADY_S = 12.0
+"""After so long with cars in motion the reading that leaves least for them counts."""
 
 
-def other_load(state: State) -> PerLine:
-    """The house's other load in amperes per line, never below 0."""
-    loads = [load for _, load in state.other_load]
-    return (
-        max((load[0] for load in loads), default=0.0),
-        max((load[1] for load in loads), default=0.0),
-        max((load[2] for load in loads), default=0.0),
-    )
+def other_load(load: Load) -> PerLine:
+    """The other load at a place in amperes per line. Feed-in (below 0) only where wallboxes were read along with it."""
+    # What was told last holds until something newer is told, however long that takes.
+    seen = [load.told or _NOTHING, *(drawn for _, drawn in load.recent)]
+    return max(line[0] for line in seen), max(line[1] for line in seen), max(line[2] for line in seen)
 
 
-def observed(config: Config, state: State, event: Read) -> State:
-    """The state with what a new reading of any device tells about the other load."""
-    if any(meter.id == event.device and meter.role == "grid" for meter in config.meters):
-        drawn = _grid(config, state)
+def observed(config: Config, state: State, event: Read) -> Mapping[int, Load]:
+    """The loads by number of their place, with what a new reading of any device tells about them."""
+    loads: dict[int, Load] | None = None
+    for number, place in enumerate(tree(config).places):
+        if place.meters:
+            before = state.loads.get(number, Load())
+            after = _observed(config, state, event, place, before)
+            if after is not before:
+                loads = loads or dict(state.loads)
+                loads[number] = after
+    return state.loads if loads is None else loads
+
+
+def _observed(config: Config, state: State, event: Read, place: Place, load: Load) -> Load:
+    if event.device in place.meters:
+        drawn = metered(config, state, place)
         if drawn is None:
-            return state
-        state = _noted(state, event.mono, _less(drawn, (_most(box, state, event.mono) for box in config.wallboxes)))
-        waiting = state.grid_sample
-        if waiting is None or event.mono - waiting[0] > _PATIENCE_S:
-            state = replace(state, grid_sample=(event.mono, drawn))
-    if state.grid_sample is None:
-        return state
-    since, drawn = state.grid_sample
-    boxes = [box for box in config.wallboxes if state.devices.get(box.id, Device()).online]
-    if any(state.devices[box.id].mono < since for box in boxes):
-        return state
-    state = replace(state, grid_sample=None)
-    before, after = zip(*(_around(config, box, state, event.mono) for box in boxes), strict=True) if boxes else ((), ())
-    highest, lowest = _less(drawn, map(_lower, before, after)), _less(drawn, map(_higher, before, after))
+            return load
+        boxes = [as_switched(state, box) for box in config.wallboxes if box.id in place.boxes]
+        load = _noted(load, event.mono, _less(drawn, (_most(box, state, event.mono) for box in boxes)))
+        if load.sample is None or event.mono - load.sample[0] > _PATIENCE_S:
+            load = replace(load, sample=(event.mono, drawn))
+    elif load.sample is None or event.device not in place.boxes:
+        return load
+    if load.sample is None:
+        return load
+    since, drawn = load.sample
+    inside = [box for box in config.wallboxes if box.id in place.boxes and _online(state, box)]
+    online = [as_switched(state, box) for box in inside]
+    if any(state.devices[box.id].mono < since for box in online):
+        return load
+    around = {box.id: _around(config, box, state, since) for box in online}
+    measured = [one for one in around.values() if one]
+    guessed = [_most(box, state, event.mono) for box in online if not around[box.id] and _charges(state, box)]
+    highest = _guess(_less(drawn, (least for least, _ in measured)), guessed)
+    lowest = _guess(_less(drawn, (most for _, most in measured)), guessed)
+    load = replace(load, sample=None)
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
-        if state.other_load and state.unsteady < _UNSTEADY:
-            return _noted(replace(state, unsteady=state.unsteady + 1), event.mono, other_load(state))
-        return _noted(state, event.mono, highest)
-    return _noted(replace(state, unsteady=0), event.mono, highest)
+        if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
+            return _noted(load, event.mono, other_load(load))
+        return _noted(replace(load, told=highest), event.mono, highest)
+    load = _compared(load, sum(drawn), sum(sum(most) for _, most in measured))
+    return _noted(replace(load, told=highest, steady_mono=event.mono), event.mono, highest)
 
 
-def _noted(state: State, mono: float, load: PerLine) -> State:
-    recent = (entry for entry in state.other_load if entry[0] > mono - WINDOW_S)
-    return replace(state, other_load=(*recent, (mono, load)))
+def _compared(load: Load, grid_a: float, boxes_a: float) -> Load:
+    """Whether the meter rises when cars draw more, judged by the last two readings in which all held still."""
+    if load.steady is not None:
+        change, answer = boxes_a - load.steady[1], grid_a - load.steady[0]
+        if abs(change) >= _TELLING_A and abs(answer - change) < _ALIKE * abs(change):
+            load = replace(load, against=0)
+        elif abs(change) >= _TELLING_A and abs(answer + change) < _ALIKE * abs(change):
+            load = replace(load, against=load.against + 1)
+    return replace(load, steady=(grid_a, boxes_a))
+
+
+def is_reversed(load: Load) -> bool:
+    """Whether the meter of a place counts the wrong way: it fell each time cars drew more."""
+    return load.against >= _PROOFS
+
+
+def _guess(left: PerLine, guessed: Iterable[PerLine]) -> PerLine:
+    """Less what wallboxes draw that measure nothing: all they are offered, but that much feed-in is no fact."""
+    guesses = zip(left, _less(left, guessed), strict=True)
+    found = [max(line, min(0.0, before)) for before, line in guesses]
+    return found[0], found[1], found[2]
+
+
+def _charges(state: State, box: WallboxConfig) -> bool:
+    return state.devices[box.id].values.get("state") == "C"
+
+
+def _online(state: State, box: WallboxConfig) -> bool:
+    return state.devices.get(box.id, Device()).online
+
+
+def _noted(load: Load, mono: float, drawn: PerLine) -> Load:
+    recent = (entry for entry in load.recent if entry[0] > mono - WINDOW_S)
+    return replace(load, recent=(*recent, (mono, drawn)))
 
 
 def _less(drawn: PerLine, boxes: Iterable[PerLine]) -> PerLine:
     left = list(drawn)
     for box in boxes:
         left = [a - b for a, b in zip(left, box, strict=True)]
-    return max(0.0, left[0]), max(0.0, left[1]), max(0.0, left[2])
+    return left[0], left[1], left[2]
 
 
-def _grid(config: Config, state: State) -> PerLine | None:
-    """All grid meters together; None while one of them has no reading."""
+def metered(config: Config, state: State, place: Place) -> PerLine | None:
+    """What all meters of a place show together, in amperes per line; None while one of them has no reading."""
     total = [0.0, 0.0, 0.0]
-    for meter in config.meters:
-        if meter.role == "grid":
-            values = state.devices.get(meter.id, Device()).values
-            lines = line_currents(values, _LINES, config.grid.voltage, signed=True)
-            if lines is None:
-                return None
-            total = [a + b for a, b in zip(total, lines, strict=True)]
+    for meter in place.meters:
+        values = state.devices.get(meter, Device()).values
+        lines = line_currents(values, _LINES, config.grid.voltage, signed=True)
+        if lines is None:
+            return None
+        total = [a + b for a, b in zip(total, lines, strict=True)]
     return total[0], total[1], total[2]
 
 
 def _most(box: WallboxConfig, state: State, mono: float) -> PerLine:
     """The most a wallbox may be drawing; an unreachable one is booked elsewhere and counts as the house's."""
-    if not state.devices.get(box.id, Device()).online:
+    if not _online(state, box):
         return _NOTHING
     ceiling = state.offers.get(box.id, Offer()).lately_a(mono)
     return _on_lines(box.lines, box.capability.max_a if ceiling is None else ceiling)
 
 
-def _around(config: Config, box: WallboxConfig, state: State, mono: float) -> tuple[PerLine, PerLine]:
-    """What a wallbox drew before and after the grid reading. One that measures nothing draws all it is offered."""
+def _around(config: Config, box: WallboxConfig, state: State, since: float) -> tuple[PerLine, PerLine] | None:
+    """The least and the most a wallbox drew around a meter reading; None: it measures nothing.
+
+    What a meter shows may be as old as :data:`_LAG_S`: readings of the wallbox back to one before that count.
+    """
     known = state.devices[box.id]
-    after = line_currents(known.values, box.lines, config.grid.voltage)
-    if after is None:
-        drawn = _most(box, state, mono) if known.values.get("state") == "C" else _NOTHING
-        return drawn, drawn
-    return line_currents(known.previous, box.lines, config.grid.voltage) or after, after
+    least = most = line_currents(known.values, box.lines, config.grid.voltage)
+    if least is None or most is None:
+        return None
+    read = known.mono
+    for mono, values in known.before:
+        drawn = line_currents(values, box.lines, config.grid.voltage) if read > since - _LAG_S else None
+        if drawn is None:
+            break
+        read, least, most = mono, _lower(least, drawn), _higher(most, drawn)
+    return least, most
 
 
 def _lower(one: PerLine, other: PerLine) -> PerLine:

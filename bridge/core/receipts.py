@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from bridge.core.model import Decision, Device, Now, Offer, Receipt, ReceiptBox, SetVariables, State, Stored
+from bridge.core.decision import Decision
+from bridge.core.events import SetVariables, Stored
+from bridge.core.model import Device, Now, Offer, Receipt, ReceiptBox, State
 
 KEPT = 200
 """So many receipts can be asked for; older ones are forgotten."""

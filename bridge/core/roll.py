@@ -10,7 +10,8 @@ from collections.abc import Mapping
 
 from bridge.core import limits
 from bridge.core.config import Config, WallboxConfig
-from bridge.core.model import Device, Offer, Present, Roll, Setpoint, State
+from bridge.core.decision import Setpoint
+from bridge.core.model import Device, Offer, Present, Roll, State
 
 WANTS_TO_CHARGE = frozenset("BCD")
 """States of IEC 61851-1 in which a car is connected and may draw current."""
@@ -31,7 +32,7 @@ def called(config: Config, state: State, before: Roll | None) -> Roll:
         if _is_idle(box, device, offer):
             idle[box.id] = Setpoint(0.0, limits.able(box).amount, 0.0, unready(device), "wallbox")
         else:
-            present.append(Present(box, device, offer))
+            present.append(Present(box, device, offer, state.cars.get(box.id)))
     return Roll(config, state.devices, state.offers, idle, tuple(present), _alarms(config, state))
 
 

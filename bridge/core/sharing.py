@@ -1,8 +1,11 @@
-"""Sharing: from room on the three lines to one setpoint a wallbox.
+"""Sharing: from the room at each place to one setpoint a wallbox.
 
 Two steps. :func:`share` gives every wallbox that wants to charge its fair part. :func:`release` lets setpoints
-follow: lower at once, raise only into confirmed room, so that the sum never exceeds the limit in whatever order the
-writes land. Current is reserved when it is granted, not when it is measured.
+follow: lower at once, raise only into confirmed room, so that no sum exceeds its bound in whatever order the writes
+land. Current is reserved when it is granted, not when it is measured.
+
+Neither knows of lines or feeders: there are numbered bounds, each with its room in amperes, and each wallbox says at
+which of them it counts and how often (:data:`bridge.core.tree.Uses`). A bound that does not exist has infinite room.
 """
 
 from __future__ import annotations
@@ -10,108 +13,45 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from heapq import heappop, heappush
 from itertools import groupby
-from operator import attrgetter
 from typing import NamedTuple
 
-from bridge.core.model import PerLine
+from bridge.core.tree import Uses
 
 _DUST_A = 1e-9
 """Below any current that matters: what is left of sums and differences of floats."""
 
+SERVED, WAITING, HAD_ITS_TURN = range(3)
+"""Who comes first where not all can have their minimum; see :class:`Wish`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """A wallbox that wants to charge: between ``min_a`` and ``cap_a`` amperes on each of its house ``lines``."""
+    """A wallbox that wants to charge, in amperes per line: at least ``min_a``, at most ``cap_a``.
+
+    ``want_a`` is what the car is likely to use: more goes to it only when nobody else wants it. ``idle``: the car
+    does not draw at all, even its minimum can wait. ``turn``: (one of :data:`SERVED`, :data:`WAITING`,
+    :data:`HAD_ITS_TURN`; since when), the lowest first.
+    """
 
     id: str
-    lines: tuple[int, ...]
+    uses: Uses
     min_a: float
+    want_a: float
     cap_a: float
     step_a: float
     priority: int = 1
-    charging: bool = False
+    weight: float = 1.0
+    turn: tuple[int, float] = (WAITING, 0.0)
+    idle: bool = False
 
 
-def share(wishes: Sequence[Wish], room: PerLine) -> Mapping[str, float]:
-    """Equal shares per line, in amperes, rounded down to each box's step; 0.0 for those who must pause.
+class Share(NamedTuple):
+    """What a wallbox gets, in amperes per line, and the number of the bound that keeps it from more (None: its cap)."""
 
-    Higher priorities come first, the lower ones share what is left. Inside a priority, when not all can have their
-    minimum, who charges already comes first (contactors and cars are spared), then the order of the list. The level
-    rises for all alike until a line is full; a box on several lines gets what its tightest line allows, and what it
-    leaves goes to the others.
-    """
-    left = list(room)
-    shares: dict[str, float] = {}
-    ranked = sorted(wishes, key=lambda wish: (-wish.priority, not wish.charging))
-    for _, group in groupby(ranked, attrgetter("priority")):
-        for wish, amperes in _fill(_admit(group, shares, left), left):
-            shares[wish.id] = floor_to_step(amperes, wish.step_a)
-    return shares
-
-
-def _admit(wishes: Iterable[Wish], shares: dict[str, float], left: list[float]) -> list[Wish]:
-    """Those whose minimum fits beside the minima of those before them; the minima are taken off ``left``."""
-    admitted = []
-    for wish in wishes:
-        shares[wish.id] = 0.0
-        if min(wish.cap_a, _tightest(left, wish.lines)) + _DUST_A >= wish.min_a:
-            admitted.append(wish)
-            for line in wish.lines:
-                left[line - 1] -= wish.min_a
-    return admitted
-
-
-def _fill(wishes: Sequence[Wish], left: list[float]) -> list[tuple[Wish, float]]:
-    """Max–min fair levels above the minima; ``left`` is what remains of each line and is used up here."""
-    rising = list(wishes)
-    settled: list[tuple[Wish, float]] = []
-    while rising:
-        # The line whose level is lowest binds first; its boxes are settled, the others rise on.
-        level, binding = math.inf, 0
-        for line, rest in enumerate(left, 1):
-            if (here := _level(rising, line, rest)) < level:
-                level, binding = here, line
-        higher = []
-        for wish in rising:
-            if binding and binding not in wish.lines:
-                higher.append(wish)
-                continue
-            amount = min(wish.cap_a, max(level, wish.min_a))
-            settled.append((wish, amount))
-            for line in wish.lines:
-                left[line - 1] -= amount - wish.min_a
-        rising = higher
-    return settled
-
-
-def _level(wishes: Iterable[Wish], line: int, left: float) -> float:
-    """The level to which ``left`` amperes beyond the minima lift the boxes on a line; infinite: all reach their cap."""
-    edges: list[tuple[float, int]] = []
-    for wish in wishes:
-        if line in wish.lines:
-            edges += (wish.min_a, 1), (wish.cap_a, -1)
-    edges.sort()
-    left = max(0.0, left)
-    level, climbing = 0.0, 0
-    for edge, change in edges:
-        cost = climbing * (edge - level)
-        if cost > left:
-            return level + left / climbing
-        left -= cost
-        level = edge
-        climbing += change
-    return math.inf
-
-
-def _tightest(left: Sequence[float], lines: Iterable[int]) -> float:
-    """What is left on that one of the lines that has least."""
-    return min([left[line - 1] for line in lines])
-
-
-def floor_to_step(amperes: float, step_a: float) -> float:
-    """Round down to a whole number of steps, forgiving the dust of float arithmetic (19.9 stays 19.9)."""
-    return round(math.floor(amperes / step_a + 1e-6) * step_a, 6)
+    amount_a: float
+    bound: int | None
 
 
 class Held(NamedTuple):
@@ -122,27 +62,208 @@ class Held(NamedTuple):
     ceiling_a: float
 
 
+def share(wishes: Iterable[Wish], rooms: Sequence[float]) -> Mapping[str, Share]:
+    """Fair shares, rounded down to each box's step; 0.0 for those who must pause.
+
+    Higher priorities come first, the lower ones share what is left. Inside a priority, where not all can have their
+    minimum, they take turns. Then the level rises for all alike, weighted, until a bound is full: whoever counts
+    there stays, the others rise on (max-min fairness). What cars are not likely to use goes to those who would use
+    it; only what is left then goes to idle cars, and to the others beyond their wants.
+    """
+    ranked = sorted(wishes, key=lambda wish: (-wish.priority, *wish.turn, wish.id))
+    left = list(rooms)
+    shares: dict[str, Share] = {}
+    groups = [tuple(group) for _, group in groupby(ranked, lambda wish: wish.priority)]
+    for group in groups:
+        awake = [wish for wish in group if not wish.idle]
+        _rise(_admit(awake, shares, left), {wish.id: max(wish.want_a, wish.min_a) for wish in awake}, shares, left)
+    for group in groups:
+        _admit([wish for wish in group if wish.idle], shares, left)
+        free = [wish for wish in group if shares[wish.id].amount_a > 0 and shares[wish.id].bound is None]
+        _rise(free, {wish.id: wish.cap_a for wish in free}, shares, left)
+    return {
+        wish.id: Share(floor_to_step(shares[wish.id].amount_a, wish.step_a), shares[wish.id].bound) for wish in ranked
+    }
+
+
+def _admit(wishes: Sequence[Wish], shares: dict[str, Share], left: list[float]) -> list[Wish]:
+    """Those whose minimum fits beside the minima of those before them; the minima are taken off ``left``.
+
+    Who is waiting for more room than there is just now keeps those from it that have had their turn.
+    """
+    start = list(left)
+    kept_free: set[int] = set()
+    admitted = []
+    for wish in wishes:
+        full = first_full(wish, left)
+        if wish.cap_a + _DUST_A < wish.min_a:
+            shares[wish.id] = Share(0.0, None)
+        elif full is not None:
+            shares[wish.id] = Share(0.0, full)
+            if wish.turn[0] == WAITING and first_full(wish, start) is None:
+                kept_free.add(full)
+        elif wish.turn[0] == HAD_ITS_TURN and not kept_free.isdisjoint([bound for bound, _ in wish.uses]):
+            shares[wish.id] = Share(0.0, next(bound for bound, _ in wish.uses if bound in kept_free))
+        else:
+            shares[wish.id] = Share(wish.min_a, None)
+            admitted.append(wish)
+            for bound, times in wish.uses:
+                left[bound] -= times * wish.min_a
+    return admitted
+
+
+def first_full(wish: Wish, left: Sequence[float]) -> int | None:
+    """The first bound that has no room for a wallbox's minimum; None: it fits."""
+    least = wish.min_a - _DUST_A
+    return next((bound for bound, times in wish.uses if left[bound] < times * least), None)
+
+
+def _rise(wishes: Sequence[Wish], tops: Mapping[str, float], shares: dict[str, Share], left: list[float]) -> None:
+    """Raise the level for all alike until each wallbox has reached its top or a full bound; takes it off ``left``."""
+    wishes = [wish for wish in wishes if tops[wish.id] > shares[wish.id].amount_a]
+    needs = [0.0] * len(left)
+    for wish in wishes:
+        more = tops[wish.id] - shares[wish.id].amount_a
+        for bound, times in wish.uses:
+            needs[bound] += times * more
+    tight = {bound for bound, need in enumerate(needs) if need > left[bound]}
+    reached = _Flood(wishes, tops, shares, left, tight).levels() if tight else {}
+    for wish in wishes:
+        before = shares[wish.id].amount_a
+        after = shares[wish.id] = reached.get(wish.id) or Share(tops[wish.id], None)
+        for bound, times in wish.uses:
+            left[bound] -= times * (after.amount_a - before)
+
+
+class _Flood:
+    """The rising level, from event to event: a box begins to rise, reaches its top, or a bound becomes full.
+
+    The level is amperes per weight: a box of weight 2 stands at twice the level. It begins to rise when the level
+    has come up to what it has already.
+    """
+
+    def __init__(
+        self,
+        wishes: Sequence[Wish],
+        tops: Mapping[str, float],
+        shares: Mapping[str, Share],
+        left: Sequence[float],
+        tight: Iterable[int],
+    ) -> None:
+        self._shares = shares
+        self._tops = tops
+        self._left = {bound: max(0.0, left[bound]) for bound in tight}
+        self._rates = dict.fromkeys(self._left, 0.0)
+        self._since = dict.fromkeys(self._left, 0.0)
+        self._members: dict[int, list[Wish]] = {bound: [] for bound in self._left}
+        self._uses: dict[str, Uses] = {}
+        for wish in wishes:
+            used = tuple([use for use in wish.uses if use[0] in self._left])
+            if used:
+                self._uses[wish.id] = used
+                for bound, _ in used:
+                    self._members[bound].append(wish)
+        self._wishes = [wish for wish in wishes if wish.id in self._uses]
+        self._rising: set[str] = set()
+        self._done: dict[str, Share] = {}
+        self._full_at: list[tuple[float, int]] = []
+        """(level, bound): not before this level a bound is full."""
+        self._faster: set[int] = set()
+        """Bounds that fill faster than was reckoned."""
+
+    def levels(self) -> dict[str, Share]:
+        """Where each box ends that counts at one of the tight bounds."""
+        events = [(self._shares[wish.id].amount_a / wish.weight, index) for index, wish in enumerate(self._wishes)]
+        events += [(self._tops[wish.id] / wish.weight, index) for index, wish in enumerate(self._wishes)]
+        before = -math.inf
+        for level, index in sorted(events):
+            if level > before:
+                self._fill(level)
+                before = level
+            wish = self._wishes[index]
+            if wish.id in self._rising:
+                self._stop(wish, level, None)
+            elif wish.id not in self._done:
+                self._rising.add(wish.id)
+                self._change(wish, level, 1)
+        self._fill(math.inf)
+        return self._done
+
+    def _fill(self, level: float) -> None:
+        """Stop everybody at those bounds that become full up to this level."""
+        for bound in self._faster:
+            heappush(self._full_at, (self._reckoned(bound), bound))
+        self._faster.clear()
+        while self._full_at and self._full_at[0][0] <= level:
+            foreseen, bound = heappop(self._full_at)
+            full = self._reckoned(bound)
+            if full > foreseen:
+                # Some of those who rose have stopped meanwhile.
+                if full < math.inf:
+                    heappush(self._full_at, (full, bound))
+                continue
+            for wish in self._members[bound]:
+                self._stop(wish, full, bound)
+
+    def _reckoned(self, bound: int) -> float:
+        """The level at which a bound will be full if nobody stops."""
+        rate = self._rates[bound]
+        return self._since[bound] + max(0.0, self._left[bound]) / rate if rate > _DUST_A else math.inf
+
+    def _stop(self, wish: Wish, level: float, bound: int | None) -> None:
+        if wish.id in self._done:
+            return
+        amount = self._shares[wish.id].amount_a
+        if wish.id in self._rising:
+            self._rising.remove(wish.id)
+            amount = self._tops[wish.id] if bound is None else min(level * wish.weight, self._tops[wish.id])
+            self._change(wish, level, -1)
+        self._done[wish.id] = Share(amount, bound)
+
+    def _change(self, wish: Wish, level: float, sign: int) -> None:
+        """A box begins or ceases to rise: each of its bounds fills faster or slower from here on."""
+        for bound, times in self._uses[wish.id]:
+            rate = self._rates[bound]
+            if rate:
+                self._left[bound] -= rate * (level - self._since[bound])
+            self._since[bound] = level
+            self._rates[bound] = max(0.0, rate + sign * times * wish.weight)
+            if sign > 0:
+                self._faster.add(bound)
+
+
+def floor_to_step(amperes: float, step_a: float) -> float:
+    """Round down to a whole number of steps, forgiving the dust of float arithmetic (19.9 stays 19.9)."""
+    return round(math.floor(amperes / step_a + 1e-6) * step_a, 6)
+
+
 def release(
-    targets: Mapping[str, float], boxes: Sequence[Wish], held: Mapping[str, Held], room: PerLine
+    targets: Mapping[str, float], boxes: Iterable[Wish], held: Mapping[str, Held], rooms: Sequence[float]
 ) -> Mapping[str, float]:
     """The setpoints that may be sent now on the way to ``targets`` (both in amperes per line; no target: 0.0).
 
-    A target at or below what a box holds for certain is sent at once. Above it, the box gets what its lines have
+    A target at or below what a box holds for certain is sent at once. Above it, the box gets what its bounds have
     left beside everyone's ceiling, but never less than it holds.
     """
-    left = list(room)
-    for box in boxes:
-        for line in box.lines:
-            left[line - 1] -= held[box.id].ceiling_a
+    ranked = sorted(boxes, key=lambda box: (-box.priority, box.id))
+    left = list(rooms)
+    for box in ranked:
+        for bound, times in box.uses:
+            left[bound] -= times * held[box.id].ceiling_a
     setpoints: dict[str, float] = {}
-    for box in boxes:
+    for box in ranked:
         target, (confirmed, ceiling) = targets.get(box.id, 0.0), held[box.id]
         if target > confirmed + _DUST_A:
-            free = _tightest(left, box.lines)
-            allowed = max(confirmed, floor_to_step(ceiling + free, box.step_a))
+            free = min(target, ceiling + tightest(box.uses, left))
+            allowed = max(confirmed, floor_to_step(free, box.step_a))
             # Too little to start with: stay paused.
-            target = min(target, allowed) if allowed + _DUST_A >= box.min_a else 0.0
-            for line in box.lines:
-                left[line - 1] -= max(0.0, target - ceiling)
+            target = allowed if allowed + box.step_a > box.min_a else 0.0
+            for bound, times in box.uses:
+                left[bound] -= times * max(0.0, target - ceiling)
         setpoints[box.id] = target
     return setpoints
+
+
+def tightest(uses: Uses, rooms: Sequence[float]) -> float:
+    """The amperes per line that fit where there is least room; infinite where nothing is bounded."""
+    return min([rooms[bound] / times for bound, times in uses], default=math.inf)

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from bridge.core.config import Config, DeviceConfig, VariableConfig
+from bridge.core import balance
+from bridge.core.config import MAX_TTL_S, Config, DeviceConfig, VariableConfig
+from bridge.core.decision import Unknown
+from bridge.core.events import SetVariables
+from bridge.core.expiry import ends_at
 from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
-from bridge.core.model import Device, Now, SetVariables, Snapshot, State, Unknown, Variable
+from bridge.core.functions_of import barred
+from bridge.core.journal import instant
+from bridge.core.model import Device, Now, Snapshot, State, Variable
 
 MAX_VARIABLES = 500
 MAX_TOTAL_SIZE = 20_000
@@ -17,8 +24,13 @@ MAX_TOTAL_SIZE = 20_000
 
 _UNDECLARED = VariableConfig()
 _STATES = {letter: float(number) for number, letter in enumerate("ABCDEF", 1)}
+_CONTACT = (parse(0), parse(1))
 _MILLI = {f"current_l{line}": f"current_l{line}_a" for line in (1, 2, 3)}
 _SAME = {"voltage_l1": "voltage_l1_v", "voltage_l2": "voltage_l2_v", "voltage_l3": "voltage_l3_v", "soc": "soc_pct"}
+_SAME |= {f"input{number}": f"input_{number}" for number in range(1, 9)}
+
+Pair = tuple[str, float | str] | tuple[str, float | str, object]
+"""What to set: a name, a number or formula text, and for how many seconds, as it was sent (None: for ever)."""
 
 
 class Refused(Exception):
@@ -30,19 +42,25 @@ class Refused(Exception):
 
 
 def accept(
-    config: Config, pairs: Sequence[tuple[str, float | str]], clear: bool, source: str, state: State
+    config: Config, pairs: Sequence[Pair], clear: bool, source: str, state: State, peer: str = ""
 ) -> SetVariables:
     """Check a whole set and make the event of it: all or nothing.
 
-    ``pairs`` are (name, number or formula text); of a name given twice the last one counts. Raises
-    :class:`Refused`. Formulas are parsed here, in the caller's thread, never in the hub's.
+    Of a name given twice the last one counts. ``peer`` is the certificate of whoever asks (see
+    :class:`~bridge.core.model.SetVariables`). Raises :class:`Refused`. Formulas are parsed here, in the caller's
+    thread, never in the hub's.
     """
     accepted: dict[str, tuple[str, Formula]] = {}
-    for spelled, expression in pairs:
+    lasting: dict[str, float | None] = {}
+    for spelled, expression, *more in pairs:
         name = spelled[3:] if spelled[:3].casefold() == "cm." else spelled
         if not is_name(name):
             raise Refused(f"{spelled[:80]!r} is no name: letters, digits and _, and no word of the formula language")
         accepted[fold(name)] = (name, _accepted(config, name, expression, source))
+        lasting[fold(name)] = _lasting(name, more[0] if more else None)
+    if source == "smgw" and (off := barred(config, state, accepted, {key: pair[1] for key, pair in accepted.items()})):
+        reasons = (f"{accepted[key][0]}: smgw.functions.{function} is switched off" for key, function in off.items())
+        raise Refused("; ".join(reasons), forbidden=True)
     size = sum([formula.size for _, formula in accepted.values()])
     kept = {} if clear else state.variables
     for key, variable in kept.items():
@@ -52,10 +70,26 @@ def accept(
         raise Refused(f"more than {MAX_VARIABLES} variables")
     if size > MAX_TOTAL_SIZE:
         raise Refused("the formulas of all variables together are too long")
-    return SetVariables(tuple(accepted.values()), clear, source)
+    ttl_s = {key: seconds for key, seconds in lasting.items() if seconds is not None}
+    return SetVariables(tuple(accepted.values()), clear, source, peer, ttl_s)
+
+
+def _lasting(name: str, ttl_s: object) -> float | None:
+    """For how many seconds a sender wants it to hold; None: for ever."""
+    if ttl_s is None:
+        return None
+    try:
+        seconds = float(ttl_s) if isinstance(ttl_s, int | float | str) and not isinstance(ttl_s, bool) else math.nan
+    except (ValueError, OverflowError):
+        seconds = math.nan
+    if 0 < seconds <= MAX_TTL_S:
+        return seconds
+    raise Refused(f"{name}: ttl is a number of seconds above 0, at most {MAX_TTL_S:.0f}")
 
 
 def _accepted(config: Config, name: str, expression: float | str, source: str) -> Formula:
+    if fold(name) in config.contact_ids:
+        raise Refused(f"{name} is a contact and cannot be set", forbidden=True)
     declared = config.declared.get(fold(name), (name, _UNDECLARED))[1]
     if source not in declared.writers:
         writers = ", ".join(declared.writers) or "nobody"
@@ -85,43 +119,67 @@ def after(config: Config, state: State, event: SetVariables, now: Now) -> Mappin
     """The variables after a set. ``clear`` removes all that this source may write, then the new ones are set."""
     variables = dict(state.variables)
     if event.clear:
+        kept = barred(config, state, state.variables) if event.source == "smgw" else {}
         for key in state.variables:
-            if event.source in config.declared.get(key, ("", _UNDECLARED))[1].writers:
+            if key not in kept and event.source in config.declared.get(key, ("", _UNDECLARED))[1].writers:
                 del variables[key]
     for name, formula in event.variables:
         key = fold(name)
         spelled = config.declared[key][0] if key in config.declared else name
         if key in state.variables:
             spelled = state.variables[key].name
-        variables[key] = Variable(spelled, formula, event.source, now.utc)
+        until = now.utc + event.ttl_s[key] if key in event.ttl_s else None
+        variables[key] = Variable(spelled, formula, event.source, now.utc, until, now.mono)
     return variables
 
 
 def current(config: Config, state: State) -> Mapping[str, Variable]:
-    """Every variable there is: those set, and declared ones still at their initial value (source ``config``)."""
-    return {**initial(config), **state.variables}
+    """Every variable there is, as it counts now: those set, declared ones still at their initial value (source
+    ``config``), and contacts (source ``contact``).
+
+    Expired ones have their fallback for a formula, else their initial value; those without either are not there.
+    """
+    variables = {**initial(config), **state.variables}
+    for key in [key for key, variable in state.variables.items() if variable.expired]:
+        declared = config.declared.get(key, ("", _UNDECLARED))[1]
+        if formula := declared.fallback or declared.initial:
+            variables[key] = replace(variables[key], formula=formula)
+        else:
+            del variables[key]
+    for key, contact in state.contacts.items():
+        if key in config.contact_ids:
+            since = contact.changed_at if contact.active else 0.0  # an idle contact is the source of nothing
+            variables[key] = Variable(config.contact_ids[key], _CONTACT[contact.active], "contact", since)
+    return variables
 
 
 @lru_cache(maxsize=8)
 def initial(config: Config) -> Mapping[str, Variable]:
-    """The declared variables at their initial values."""
-    return {
+    """The declared variables at their initial values, and the contacts as if none were active."""
+    declared = {
         key: Variable(name, declared.initial, "config", 0.0)
         for key, (name, declared) in config.declared.items()
         if declared.initial is not None
     }
+    return declared | {key: Variable(id, _CONTACT[False], "contact", 0.0) for key, id in config.contact_ids.items()}
 
 
 def listing(snapshot: Snapshot) -> list[dict[str, object]]:
     """All variables as ``get_cm_vars`` shows them, at whichever edge: what each was set to, and what it is now.
 
-    ``val`` and ``value`` are the same number; None with an ``error`` when there is none. Order as :func:`current`.
+    ``val`` and ``value`` are the same number; None with an ``error`` when there is none. ``until`` is when it runs out,
+    ``note`` what must be said beside the value. Order as :func:`current`.
     """
     listed: list[dict[str, object]] = []
     for key, variable in current(snapshot.config, snapshot.state).items():
         constant = variable.formula.constant
         expression = variable.formula.text if constant is None else plain(constant)
         shown: dict[str, object] = {"name": variable.name, "expr": expression}
+        ends = None if variable.expired else ends_at(snapshot.config, key, variable)
+        if ends is not None:
+            shown["until"] = instant(ends)
+        if note := snapshot.decision.notes.get(key):
+            shown["note"] = note
         value = snapshot.decision.values.get(key, Unknown("not evaluated yet"))
         if isinstance(value, Unknown):
             listed.append({**shown, "val": None, "value": None, "error": value.reason})
@@ -150,7 +208,7 @@ class Names:
         self._known: dict[str, float | NoValue] = {
             key: variable.formula.constant
             for key, variable in variables.items()
-            if variable.formula.constant is not None
+            if variable.formula.constant is not None and not variable.expired
         }
         self.notes: dict[str, str] = {}
         """What must be said of a variable beside its value, by folded name."""
@@ -215,14 +273,21 @@ class Names:
                 return _date(member, self._now)
             if dot and (device := self._config.by_key.get(head)):
                 return self._member(device, member)
+            if head == "gm" or key in balance.PREDEFINED:
+                self._known[key] = NoValue(f"{key} refers to itself")  # until it is worked out
+                return balance.value(key, self._config, self)
         except NoValue as error:
             return error
+        if (gone := self._state.variables.get(key)) and gone.expired:
+            return NoValue(f"{gone.name} has expired")
         if key in self._config.declared:
             return NoValue(f"{self._config.declared[key][0]} has not been set yet")
         return NoValue(f"unknown name {key}")
 
     def _variable(self, key: str, variable: Variable) -> float:
         value = evaluate(variable.formula, self)
+        if variable.expired and variable.until is not None:
+            self.notes[key] = f"expired at {instant(variable.until)}: {variable.formula.text} is what is left"
         if declared := self._config.declared.get(key):
             clamped = _clamped(value, declared[1])
             if clamped != value:

@@ -9,7 +9,7 @@ import math
 import struct
 from collections.abc import Callable, Mapping, Sequence
 
-from bridge.core.model import Reading
+from bridge.core.events import Reading
 from bridge.modbus.cells import Cell
 
 _FLOATS = {"f32": ">f", "f64": ">d"}

@@ -10,13 +10,14 @@ import time
 from collections.abc import Iterator, Mapping
 
 from bridge.core.config import DeviceConfig, MeterConfig, WallboxConfig
+from bridge.core.events import Link as LinkEvent
+from bridge.core.events import Read, Reading
 from bridge.core.formulas import NoValue
-from bridge.core.model import Link as LinkEvent
-from bridge.core.model import Read, Reading
 from bridge.edge import Post
 from bridge.errors import LinkDown, LinkError, LinkTimeout
 from bridge.modbus.duty import Duty
 from bridge.modbus.link import Link
+from bridge.modbus.phases import PhaseDuty
 from bridge.modbus.plan import Block
 from bridge.modbus.profile import Connection, Keepalive, Poll, Profile
 from bridge.modbus.quantities import believable
@@ -57,6 +58,9 @@ class Device:
         self.duty: Duty | None = None
         if isinstance(config, WallboxConfig) and profile.setpoint:
             self.duty = Duty(config.id, profile, self.registers, len(config.lines), post, self._trouble)
+        self.phases: PhaseDuty | None = None
+        if isinstance(config, WallboxConfig) and profile.phases:
+            self.phases = PhaseDuty(config.id, profile.phases, self.registers, post)
         self._post = post
         self._role = config.role if isinstance(config, MeterConfig) else ""
         self._offset_s = phase * config.poll_s
@@ -120,6 +124,8 @@ class Device:
         if self.duty and self._met:
             # First things first: a box that has rebooted charges with whatever it likes until it is told.
             await self.duty.up(first=False)
+        if self.phases:
+            await self.phases.met()
         if not await self._read("fast"):
             self._report(False, "the device refuses every register: is the profile right, and the unit?")
             await asyncio.sleep(AGAIN_S)
@@ -150,8 +156,12 @@ class Device:
         if answered:
             self._misses = 0
             values = published(self.profile, self.registers.known, self._role)
+            if self.phases and self.phases.settling:
+                values.pop("state", None)
             self._report(True, _doubt(values))
             self._post(Read(self.config.id, values, begin))
+            if self.phases and "fast" in polls:
+                await self.phases.polled()
         return answered
 
     def _came(self, block: Block) -> None:

@@ -13,8 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, cast
 
+from bridge.core.events import Reading
 from bridge.core.formulas import Formula
-from bridge.core.model import Reading
 from bridge.errors import LinkDown, LinkError, LinkTimeout
 from bridge.modbus.address import Where, locate
 from bridge.modbus.device import mismatches

@@ -12,8 +12,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from bridge.core.events import Confirmed
 from bridge.core.formulas import Formula, NoValue
-from bridge.core.model import Confirmed
 from bridge.edge import Post
 from bridge.errors import LinkError, Refused
 from bridge.modbus.plan import Block

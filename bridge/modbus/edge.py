@@ -7,7 +7,7 @@ import logging
 import selectors
 import socket
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from functools import partial
 
 from bridge.core.config import Config, DeviceConfig, MeterConfig, WallboxConfig
@@ -18,6 +18,7 @@ from bridge.modbus.address import Where, locate
 from bridge.modbus.device import Device
 from bridge.modbus.duty import Duty, Offered
 from bridge.modbus.link import Link
+from bridge.modbus.phases import Wanted
 from bridge.modbus.profile import Profile
 from bridge.modbus.proxy import Proxy, listen
 
@@ -41,6 +42,7 @@ class ModbusEdge:
         self._newest: Snapshot | None = None
         self._loop: asyncio.AbstractEventLoop
         self._stopping = False
+        self._kept: Collection[str] = ()
         self._thread = threading.Thread(target=self._run, name="modbus", daemon=True)
         self._links: dict[Where, tuple[Link, asyncio.Task[None]]] = {}
         self._devices: dict[str, tuple[Device, asyncio.Task[None]]] = {}
@@ -102,6 +104,11 @@ class ModbusEdge:
             self._loop.call_soon_threadsafe(self._loop.stop)
             self._thread.join(1.0)
 
+    def hand_over(self, config: Config) -> None:
+        """End, because another edge goes on: the wallboxes it will have keep their current."""
+        self._kept = {box.id for box in config.wallboxes}
+        self.stop()
+
     def metrics(self) -> Iterable[Metric]:
         """What there is to count: writes per register, timeouts, connections made, polls and how late they came."""
         for link, _ in list(self._links.values()):
@@ -145,6 +152,8 @@ class ModbusEdge:
                 device.link.attach(device)
                 if device.duty:
                     device.duty.offered = partial(self._offered, name)
+                if device.phases:
+                    device.phases.wanted = partial(self._wanted, name)
                 self._devices[name] = device, self._loop.create_task(device.run(), name=name)
                 if door := self._doors.pop(name, None):
                     timeout_s = device.manners.timeout_ms / 1000
@@ -156,6 +165,11 @@ class ModbusEdge:
         snapshot = self._newest
         setpoint = snapshot.decision.setpoints.get(box) if snapshot else None
         return Offered(setpoint.current_a, snapshot.revision) if snapshot and setpoint else None
+
+    def _wanted(self, box: str) -> Wanted | None:
+        snapshot = self._newest
+        setpoint = snapshot.decision.setpoints.get(box) if snapshot else None
+        return Wanted(setpoint.phases, setpoint.current_a, snapshot.revision) if snapshot and setpoint else None
 
     def _link(self, config: DeviceConfig) -> Link:
         where = locate(config.address, self._profiles[config.id].connection)
@@ -173,7 +187,8 @@ class ModbusEdge:
 
     async def _end(self) -> None:
         """Safe currents first, all boxes at once; then everything is let go."""
-        safe = [self._loop.create_task(duty.leave_safe()) for duty in self._duties.values()]
+        left = (duty for box, duty in self._duties.items() if box not in self._kept)
+        safe = [self._loop.create_task(duty.leave_safe()) for duty in left]
         if safe:
             done, _ = await asyncio.wait(safe, timeout=SAFE_S)
             for task in done:

@@ -13,9 +13,9 @@ from difflib import get_close_matches
 from typing import Annotated, Literal
 
 from bridge.core.allowed import AtLeast, Between
-from bridge.core.config import Capability
+from bridge.core.config import Capability, Switching
 from bridge.core.formulas import Formula, fold, is_name
-from bridge.modbus.quantities import QUANTITIES
+from bridge.modbus.quantities import QUANTITIES, watchdog_unit
 
 Register = Annotated[int, Between(0, 65535)]
 Unit = Annotated[int, Between(0, 255)]
@@ -168,8 +168,29 @@ class SetpointRule:
     def __post_init__(self) -> None:
         if not self.points:
             raise ValueError("points needs at least one point to write")
+        if self.min_a > self.max_a:
+            raise ValueError("min_a is above max_a")
         if self.resume and not self.pause:
             raise ValueError("resume without pause: what would it resume from?")
+
+
+@dataclass(frozen=True, slots=True)
+class PhasesRule:
+    """How a wallbox is switched to ``one`` phase and to ``three``; it is paused before, always.
+
+    ``read_back``: the point that shows 1 or 3 (left out: what it acknowledged counts). For ``settle_s`` nothing it says
+    is believed; two switches are ``min_interval_s`` apart.
+    """
+
+    one: tuple[Write, ...]
+    three: tuple[Write, ...]
+    read_back: str | None = None
+    settle_s: Seconds = 10.0
+    min_interval_s: Seconds = 300.0
+
+    def __post_init__(self) -> None:
+        if not self.one or not self.three:
+            raise ValueError("needs at least one write for one and for three phases")
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,11 +233,11 @@ class Connectors:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """One model of wallbox, meter, inverter or battery."""
+    """One model of wallbox, meter, inverter or battery, or of a module with inputs."""
 
     vendor: str
     model: str
-    kind: Literal["wallbox", "meter", "inverter", "battery"]
+    kind: Literal["wallbox", "meter", "inverter", "battery", "io"]
     points: Mapping[str, Point]
     id: str = ""
     """The file's name without its ending; set by the loader."""
@@ -232,6 +253,7 @@ class Profile:
     identify: Mapping[str, str] = field(default_factory=dict)
     init: tuple[Write, ...] = ()
     setpoint: SetpointRule | None = None
+    phases: PhasesRule | None = None
     failsafe: Failsafe | None = None
     keepalive: Keepalive | None = None
 
@@ -243,17 +265,25 @@ class Profile:
     @property
     def writes(self) -> Iterator[Write]:
         """Every write the profile speaks of, the setpoint's own excepted."""
-        yield from self.init
+        yield from (write for _, write in self._write_lists())
+
+    def _write_lists(self) -> Iterator[tuple[str, Write]]:
+        """(where it is said, write) of every write."""
+        yield from (("init", write) for write in self.init)
         if self.setpoint:
-            yield from (*self.setpoint.pause, *self.setpoint.resume)
+            yield from (("setpoint.pause", write) for write in self.setpoint.pause)
+            yield from (("setpoint.resume", write) for write in self.setpoint.resume)
+        if self.phases:
+            yield from (("phases.one", write) for write in self.phases.one)
+            yield from (("phases.three", write) for write in self.phases.three)
         if self.failsafe:
-            yield from self.failsafe.writes
+            yield from (("failsafe.writes", write) for write in self.failsafe.writes)
         if self.keepalive:
-            yield from self.keepalive.writes
+            yield from (("keepalive.writes", write) for write in self.keepalive.writes)
 
     def _mistakes(self) -> Iterator[str]:
         known = {*self.points, *self.derived}
-        used = {name for _, name in self._references()}
+        used = {name for _, name in self._references()} | {name for name in known if _is_probed(name)}
         for key, name in self._references():
             if name not in (known if key.endswith("formula") else self.points):
                 close = get_close_matches(name, known, n=1)
@@ -275,6 +305,8 @@ class Profile:
             yield "state: a wallbox needs a point state whose values are A to F, or rules"
         if self.setpoint and self.setpoint.points[0] in self.points and not capability(self):
             yield "setpoint: step_a is needed, because the scale of the point is no plain number"
+        if self.phases and (self.setpoint is None or self.setpoint.unit == "W"):
+            yield "phases: goes with a setpoint in A, which means the same on one line and on three"
 
     def _references(self) -> Iterator[tuple[str, str]]:
         """(where it is said, name) of every point named anywhere."""
@@ -282,11 +314,13 @@ class Profile:
             if isinstance(formula, Formula):
                 yield from ((f"{key}: formula", name) for name in sorted(formula.names))
         yield from (("identify", name) for name in self.identify)
-        yield from (("a write", write.point) for write in self.writes)
+        yield from ((where, write.point) for where, write in self._write_lists())
         if self.setpoint:
             yield from (("setpoint.points", name) for name in self.setpoint.points)
             if self.setpoint.read_back:
                 yield "setpoint.read_back", self.setpoint.read_back
+        if self.phases and self.phases.read_back:
+            yield "phases.read_back", self.phases.read_back
         if self.keepalive and self.keepalive.read:
             yield "keepalive.read", self.keepalive.read
 
@@ -304,6 +338,11 @@ class Profile:
             yield "keepalive.every_s", self.keepalive.every_s
 
 
+def _is_probed(name: str) -> bool:
+    """Whether ``probe`` alone is a use: what the box's own watchdog is set to. What sets it has to be written, too."""
+    return bool(watchdog_unit(name)) and not name.startswith("set_")
+
+
 def capability(profile: Profile) -> Capability | None:
     """What the core may ask of a wallbox of this model; None when it cannot be told, or not be controlled at all.
 
@@ -314,9 +353,12 @@ def capability(profile: Profile) -> Capability | None:
     if rule is None or (point := profile.points.get(rule.points[0])) is None:
         return None
     if rule.step_a is not None:
-        return Capability(rule.min_a, rule.max_a, rule.step_a)
-    if (point.type or profile.defaults.type) in ("f32", "f64"):
-        return Capability(rule.min_a, rule.max_a, 0.1)
-    if isinstance(point.scale, Formula):
+        step_a = rule.step_a
+    elif (point.type or profile.defaults.type) in ("f32", "f64"):
+        step_a = 0.1
+    elif isinstance(point.scale, Formula):
         return None
-    return Capability(rule.min_a, rule.max_a, abs(point.scale) / (WATTS_PER_AMPERE if rule.unit == "W" else 1.0))
+    else:
+        step_a = abs(point.scale) / (WATTS_PER_AMPERE if rule.unit == "W" else 1.0)
+    switch = Switching(profile.phases.settle_s, profile.phases.min_interval_s) if profile.phases else None
+    return Capability(rule.min_a, rule.max_a, step_a, rule.min_interval_s, switch)

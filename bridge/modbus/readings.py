@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bridge.core.events import Reading
 from bridge.core.formulas import Formula, NoValue, evaluate
-from bridge.core.model import Reading
 from bridge.modbus.cells import Cell
 from bridge.modbus.profile import Profile
 from bridge.modbus.quantities import QUANTITIES

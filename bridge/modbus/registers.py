@@ -7,8 +7,8 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
+from bridge.core.events import Reading
 from bridge.core.formulas import NoValue
-from bridge.core.model import Reading
 from bridge.errors import Nonsense, Refused
 from bridge.modbus import codec
 from bridge.modbus.cells import HEAD, Cell, cells

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 
 from bridge.core import step, variables
 from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
+from bridge.core.events import Confirmed, Event, Link, Read, SetVariables
 from bridge.core.formulas import parse
-from bridge.core.model import Confirmed, Event, Link, Now, Read, SetVariables, Snapshot, State
+from bridge.core.model import Now, Snapshot, State
 
 
 def site(boxes: int = 2, power: str | float = "55000 * AVAIL / 100", meter: bool = False, **grid: object) -> Config:
@@ -20,17 +21,20 @@ def site(boxes: int = 2, power: str | float = "55000 * AVAIL / 100", meter: bool
     )
 
 
+START = Now(1000.0, 1_790_000_000.0)
+"""Monday, 2026-09-21 14:13:20 UTC."""
+
+
 class House:
     """Plays events against the core; wallboxes confirm only when told to."""
 
-    def __init__(self, config: Config, state: State | None = None) -> None:
-        self.mono = 1000.0
-        self.utc = 1_790_000_000.0
+    def __init__(self, config: Config, state: State | None = None, now: Now = START) -> None:
+        self.mono, self.utc, self.zone = now
         self.snapshot: Snapshot = step.first(config, state or State(), self.now)
 
     @property
     def now(self) -> Now:
-        return Now(self.mono, self.utc)
+        return Now(self.mono, self.utc, self.zone)
 
     def wait(self, seconds: float) -> Snapshot:
         self.mono += seconds
@@ -41,12 +45,15 @@ class House:
         self.snapshot = step.run(self.snapshot, events, self.now)
         return self.snapshot
 
-    def set(self, clear: bool = False, source: str = "smgw", **values: float | str) -> Snapshot:
-        return self.happen(self.accepted(clear, source, **values))
+    def set(self, clear: bool = False, source: str = "smgw", ttl: object = None, **values: float | str) -> Snapshot:
+        return self.happen(self.accepted(clear, source, ttl, **values))
 
-    def accepted(self, clear: bool = False, source: str = "smgw", **values: float | str) -> SetVariables:
+    def accepted(
+        self, clear: bool = False, source: str = "smgw", ttl: object = None, **values: float | str
+    ) -> SetVariables:
         config, state = self.snapshot.config, self.snapshot.state
-        return variables.accept(config, list(values.items()), clear, source, state)
+        pairs = [(name, value, ttl) for name, value in values.items()]
+        return variables.accept(config, pairs, clear, source, state)
 
     def plug(self, *boxes: str, state: str = "C") -> Snapshot:
         for box in boxes:

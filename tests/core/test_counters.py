@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.counters import SLACK_WH, followed
-from bridge.core.model import Counter, Read
+from bridge.core.events import Read
+from bridge.core.model import Counter
 from tests.core.sites import House, site
 
 MOST_W = 33_000.0

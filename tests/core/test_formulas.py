@@ -240,7 +240,8 @@ NUMBERS = "numbers take a decimal point (3.5), and a comma only parts the values
         ("min(1, 2,)", "expected a value, found ')' (column 10)"),
         (
             "M1.read(1)",
-            "unknown function 'm1.read'; there are abs, ceil, clamp, exists, floor, max, min, round, sqrt (column 1)",
+            "unknown function 'm1.read'; there are abs, ceil, clamp, exists, floor, max, min, pmin14a, round, sqrt "
+            "(column 1)",
         ),
         ("'a'", "expected a value, found '''; there are no texts in formulas (column 1)"),
         ("x.", "expected an operator, found '.' (column 2)"),

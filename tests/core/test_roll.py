@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core import step
+from bridge.core.events import Confirmed, Event, Link, Read, Reconfigured
 from bridge.core.formulas import parse
-from bridge.core.model import Confirmed, Event, Link, Read, Reconfigured
 from tests.core.sites import House, site
 
 _LIMITED = site(3)

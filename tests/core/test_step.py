@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from bridge.core import step
 from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
+from bridge.core.events import Confirmed, Link, Read, Reconfigured, Stored
 from bridge.core.formulas import parse
-from bridge.core.model import Confirmed, Link, Now, Read, Reconfigured, State, Stored
+from bridge.core.model import Now, State
 from bridge.core.variables import Refused, accept
 from tests.core.sites import House, site
 
@@ -284,7 +285,7 @@ def test_export_on_a_line_makes_room() -> None:
     house.plug("E1", state="B")
     house.read("M1", {"current_l1_a": 3.0, "current_l2_a": 3.0, "current_l3_a": 3.0, "power_w": -2070.0})
     house.obey()
-    assert house.setpoints() == {"E1": 20.0}
+    assert house.setpoints() == {"E1": 23.0}
 
 
 def test_home_automation_tightens_but_never_widens_what_the_grid_has_limited() -> None:
@@ -601,3 +602,11 @@ def test_types_tell_no_limit_from_nothing() -> None:
     assert State().receipts == {}
     assert isinstance(Now(0, 0), tuple)
     assert MeterConfig("M1", "x", "y").role == "display"
+
+
+@pytest.mark.parametrize("amperes", [float("inf"), float("nan")])
+def test_a_read_back_that_is_no_current_changes_nothing(amperes: float) -> None:
+    house = House(site(1))
+    house.plug("E1")
+    house.happen(Confirmed("E1", amperes, house.snapshot.revision))
+    assert house.snapshot.state.offers["E1"].confirmed_a is None

@@ -1,0 +1,105 @@
+"""Cars: what the readings of a wallbox tell about the car there, so that no room is kept free in vain.
+
+Unknown means the worst: a car may draw on every line and all it is offered, until it was seen to do otherwise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from bridge.core.config import WallboxConfig
+from bridge.core.model import Car, Device, Offer, PerLine
+from bridge.core.otherload import line_currents
+from bridge.core.phases import FLOWING_A
+
+LEARN_S = 20.0
+"""A car that charges for so long has shown all the lines it uses (contactors and ramps are done)."""
+FULL_A = 3.0
+"""Only a car that draws this much on one line tells anything about the others."""
+QUIET_S = 60.0
+"""A car that could charge and has not for so long gives its share back."""
+SPAN_S = 5.0
+"""The highest current of the last one to two of these is what the car uses."""
+FOLLOW_S = 10.0
+"""A car has followed a higher offer after so long, the reading that shows it included."""
+HEADROOM_A = 1.5
+"""A car is offered this much more than it uses, so that it can show that it wants more."""
+_HUNGRY_A = 1.0
+"""A car that is this close to what it is offered wants more: some always draw a little less."""
+
+_RISING_A = 0.3
+"""A car that used so much more than in the span before has not found its level yet: some go up by 1 A/s and less."""
+
+_CONNECTED = frozenset("BCD")
+
+
+def seen(box: WallboxConfig, car: Car | None, device: Device, offer: Offer, voltage: float) -> Car | None:
+    """The car after a reading of its wallbox; None: there is none."""
+    mono = device.mono
+    if device.values.get("state") not in _CONNECTED:
+        return None
+    car = car or Car(mono)
+    drawn = line_currents(device.values, box.lines, voltage)
+    if drawn is None:
+        return car
+    highest = max(drawn)
+    car = replace(car, peaks=_peaks(car.peaks, mono, highest))
+    if highest < FLOWING_A:
+        return _quiet(box, car, offer, mono)
+    since = car.drawing_since if car.drawing_since is not None else mono
+    flowed = _highest(car.seen, drawn)
+    car = replace(car, seen=flowed, drawing_since=since, quiet_since=None, asleep_at=None)
+    measured = "current_l1_a" in device.values
+    if measured and mono - since >= LEARN_S and max(flowed) >= FULL_A:
+        used = tuple(line for line in box.lines if flowed[line - 1] >= FLOWING_A)
+        return replace(car, lines=used)
+    if car.lines and any(flowed[line - 1] >= FLOWING_A and line not in car.lines for line in box.lines):
+        return replace(car, lines=None)
+    return car
+
+
+def _quiet(box: WallboxConfig, car: Car, offer: Offer, mono: float) -> Car:
+    """A car that draws nothing: it forgets its ramp, not its lines."""
+    may = (offer.confirmed_a or 0.0) >= box.least_a
+    since = (car.quiet_since if car.quiet_since is not None else mono) if may else None
+    asleep = mono if since is not None and mono - since >= QUIET_S else car.asleep_at
+    return replace(car, seen=(0.0, 0.0, 0.0), drawing_since=None, quiet_since=since, asleep_at=asleep)
+
+
+def _highest(one: PerLine, other: PerLine) -> PerLine:
+    return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
+
+
+def _peaks(peaks: tuple[float, float, float], mono: float, amperes: float) -> tuple[float, float, float]:
+    began, highest, before = peaks
+    if mono - began < SPAN_S:
+        return began, max(highest, amperes), before
+    return mono, amperes, highest if mono - began < 3 * SPAN_S else amperes
+
+
+def used_a(car: Car) -> float:
+    """The most the car used on one line in the last seconds, in amperes."""
+    return max(car.peaks[1], car.peaks[2])
+
+
+def wanted_a(car: Car | None, offer: Offer, mono: float) -> float:
+    """What the car is likely to use of whatever it is offered, in amperes per line; infinite: all of it.
+
+    One that was asleep first has to show that it is awake: its minimum will do for that.
+    """
+    if car is None:
+        return float("inf")
+    if car.drawing_since is None:
+        return float("inf") if car.asleep_at is None else 0.0
+    used = used_a(car)
+    # Who did not use what it had will not use more either.
+    offered_a = offer.raised_from_a if mono - offer.raised_mono < FOLLOW_S else offer.confirmed_a or 0.0
+    rising = mono - car.drawing_since < FOLLOW_S or car.peaks[1] > car.peaks[2] + _RISING_A
+    if rising or used >= offered_a - _HUNGRY_A:
+        return float("inf")
+    return used + HEADROOM_A
+
+
+def is_idle(car: Car | None, mono: float, slot_s: float) -> bool:
+    """Whether even the minimum is wasted on the car. It is asked anew every ``slot_s``: many wake up by a timer."""
+    return car is not None and car.asleep_at is not None and mono - car.asleep_at < slot_s

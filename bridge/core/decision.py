@@ -1,0 +1,89 @@
+"""Decision: what follows from what is known, each part with its reason and source. All frozen.
+
+``None`` means "no limit" or "not known"; ``0.0`` is a number like any other and, as a limit, means "nothing".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from bridge.core.ramp import Release
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """There is no value, and this is why."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A limit with the reason and the source it came from; ``amount`` in watts or amperes as its holder says."""
+
+    amount: float
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class GridDecision:
+    """The house connection now. ``state``: init, unlimited, limited or failsafe; ``power_w`` None: no grid meter."""
+
+    limit_w: float
+    state: str
+    reason: str
+    source: str
+    power_w: float | None = None
+    limit_a: float | None = None
+    """The limit of each line, where the configuration has one of its own."""
+    since: float = 0.0
+    """Since when it is in this state (UTC)."""
+    until: float | None = None
+    """When the first of the variables that limit runs out (UTC); None: not limited, or until it is changed."""
+    minimum_w: float | None = None
+    """What the grid operator must leave the controllable devices (BK6-22-300, Anlage 1, 4.5.2); None: there are none"""
+    below_minimum: bool = False
+    """The limit is lower than that: obeyed all the same (4.6)."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupDecision:
+    """What the wallboxes of a group may draw on that line where they may draw least, in amperes, and what binds it."""
+
+    room_a: float
+    reason: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Setpoint:
+    """What a wallbox shall offer its car, in amperes per line; 0.0 pauses it.
+
+    ``limit_a`` is the tightest bound on this box alone, before sharing. ``wanted_a`` is its fair share; the
+    setpoint stays below that while the room for it is not confirmed yet. Reason and source say what binds.
+    ``phases``: to how many lines the car shall be connected; None: as they are.
+    """
+
+    current_a: float
+    limit_a: float
+    wanted_a: float
+    reason: str
+    source: str
+    phases: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What follows from what we know. ``values`` are the variables' values by folded name."""
+
+    values: Mapping[str, float | Unknown]
+    grid: GridDecision
+    setpoints: Mapping[str, Setpoint]
+    notes: Mapping[str, str] = field(default_factory=dict)
+    """What must be said of a variable beside its value (clamped), by folded name."""
+    alarms: Mapping[str, str] = field(default_factory=dict)
+    releases: Mapping[str, Release] = field(default_factory=dict)
+    """For the next round: becomes :attr:`State.releases`."""
+    groups: Mapping[str, GroupDecision] = field(default_factory=dict)

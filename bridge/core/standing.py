@@ -1,0 +1,82 @@
+"""How the house stands with the grid operator: in which state, since when, until when, and what it is owed at least.
+
+The states are those of EEBUS LPC (init, unlimited, limited, failsafe) without its heartbeat: a gateway is silent for
+good reasons, so a limit holds until it is changed, or until the time is over that it was set for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+
+from bridge.core.config import Config
+from bridge.core.decision import GridDecision
+from bridge.core.expiry import ends_at
+from bridge.core.functions import pmin14a
+from bridge.core.model import Device, Now, State, Variable
+
+INIT_S = 60.0
+"""A grid meter that was not read after so long has an alarm of its own; the bridge is not starting any more."""
+
+
+def told(
+    config: Config,
+    state: State,
+    variables: Mapping[str, Variable],
+    names: Iterable[str],
+    grid: GridDecision,
+    left_w: float | None,
+    now: Now,
+) -> GridDecision:
+    """The decision about the house connection with all that it does not say by itself.
+
+    ``names`` are those that the grid side's limits are worked out from, ``left_w`` is the lowest of those that are
+    reduced now (None: none is).
+    """
+    taking_part = [(key, variables[key]) for key in names if key in variables]
+    stands = "init" if grid.state == "unlimited" and _starting(config, state, now) else grid.state
+    limited = stands == "limited"
+    minimum_w = least_w(config)
+    return replace(
+        grid,
+        state=stands,
+        since=_since(state, stands, [variable for _, variable in taking_part], now),
+        until=min(filter(None, (_ends(config, key, v) for key, v in taking_part)), default=None) if limited else None,
+        minimum_w=minimum_w,
+        below_minimum=minimum_w is not None and left_w is not None and left_w < minimum_w,
+    )
+
+
+def least_w(config: Config) -> float | None:
+    """What the controllable devices of the house may draw at least, in watts; None: there are none."""
+    count = config.grid.controllable_devices
+    return pmin14a(float(len(config.wallboxes) if count is None else count)) or None
+
+
+def alarms(grid: GridDecision) -> Mapping[str, str]:
+    """What somebody should know of the limit, by name of the alarm."""
+    if grid.state == "failsafe":
+        return {"grid_failsafe": grid.reason}
+    if grid.below_minimum and grid.minimum_w is not None:
+        text = f"obeyed, but below the {grid.minimum_w:g} W the grid operator owes: {grid.reason}"
+        return {"grid_below_minimum": text}
+    return {}
+
+
+def _starting(config: Config, state: State, now: Now) -> bool:
+    """Whether the bridge has just started and knows nothing of the house connection yet."""
+    unread = (state.devices.get(m.id, Device()).mono == float("-inf") for m in config.meters if m.role == "grid")
+    return now.mono - (state.started or now).mono < INIT_S and any(unread)
+
+
+def _since(state: State, stands: str, variables: Iterable[Variable], now: Now) -> float:
+    """Since when it stands like this; a limit from before a restart since it was set."""
+    if state.grid is not None:
+        return state.grid.since if state.grid.state == stands else now.utc
+    if stands != "limited":
+        return now.utc
+    return min(now.utc, max((variable.set_at for variable in variables if variable.set_at), default=now.utc))
+
+
+def _ends(config: Config, key: str, variable: Variable) -> float | None:
+    return None if variable.expired else ends_at(config, key, variable)

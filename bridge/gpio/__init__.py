@@ -1,0 +1,1 @@
+"""Contacts at the pins of the machine the bridge runs on, by libgpiod."""

@@ -1,0 +1,66 @@
+"""What the house draws beside its wallboxes: signs, feed-in, and wallboxes that measure nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from bridge.core.events import Confirmed, Link
+from tests.core.sites import House, site
+
+
+def lines(amperes: float, power_w: float | None = None) -> dict[str, float]:
+    values = dict.fromkeys(("current_l1_a", "current_l2_a", "current_l3_a"), abs(amperes))
+    return {**values, "power_w": amperes * 690 if power_w is None else power_w}
+
+
+def metered(boxes: int = 1) -> House:
+    house = House(site(boxes, power=20 * 690.0, meter=True, failsafe_power_w=4200.0))
+    house.happen(Link("M1", True), *(Link(box.id, True) for box in house.snapshot.config.wallboxes))
+    house.happen(*(Confirmed(box.id, 0.0, house.snapshot.revision) for box in house.snapshot.config.wallboxes))
+    return house
+
+
+def second(house: House, house_a: float, car_a: float, sign: float = 1.0, measured: bool = True) -> None:
+    """The meter is read, then the wallbox; it then does what it is told."""
+    house.wait(1)
+    house.read("M1", lines(sign * (house_a + car_a)))
+    house.read("E1", {"state": "C", **(lines(car_a) if measured else {})})
+    house.happen(Confirmed("E1", house.setpoints()["E1"], house.snapshot.revision))
+
+
+def test_what_is_fed_in_is_room() -> None:
+    house = metered()
+    for _ in range(6):
+        second(house, -5.0, 0.0)
+    assert house.setpoints() == {"E1": 25.0}
+
+
+def test_a_wallbox_that_measures_nothing_makes_no_feed_in() -> None:
+    house = metered()
+    for _ in range(6):
+        second(house, 0.0, 0.0, measured=False)
+    assert house.setpoints() == {"E1": 20.0}, "it may draw 20 A or nothing: 0 A at the meter prove no feed-in"
+    for _ in range(6):
+        second(house, -5.0, 0.0, measured=False)
+    assert house.setpoints() == {"E1": 25.0}, "what the meter itself shows is fed in for certain"
+
+
+@pytest.mark.parametrize(("sign", "reversed_"), [(1.0, False), (-1.0, True)])
+def test_a_meter_that_counts_the_wrong_way_is_found_out(sign: float, reversed_: bool) -> None:
+    house = metered()
+    for change in range(5):
+        for _ in range(5):
+            second(house, 2.0, 6.0 if change % 2 else 14.0, sign)
+    alarms = house.snapshot.decision.alarms
+    assert ("M1_reversed" in alarms) == reversed_
+    if reversed_:
+        assert house.setpoints() == {"E1": 6.0}, "nobody knows what the house draws: the fail-safe"
+        assert "M1 counts the wrong way" in house.reason("E1")
+
+
+def test_a_kettle_proves_nothing_about_the_meter() -> None:
+    house = metered()
+    for change in range(8):
+        for _ in range(5):
+            second(house, 2.0 if change % 2 else 10.0, 6.0)
+    assert house.snapshot.decision.alarms == {}

@@ -1,0 +1,99 @@
+"""How the house stands: state, since when, until when, and what it is owed at least."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from bridge.core.formulas import parse
+from bridge.core.functions import NoValue, pmin14a
+from bridge.core.standing import INIT_S
+from tests.core.sites import START, House, site
+
+KW = {1: 4.2, 2: 7.56, 3: 10.5, 4: 13.02, 5: 15.12, 6: 16.8, 7: 18.06, 8: 18.9, 9: 19.32, 10: 21.21, 0: 0.0}
+"""BK6-22-300, Anlage 1, 4.5.2: no device with more than 11 kW of heat pumps or cooling."""
+
+
+@pytest.mark.parametrize(("count", "kilowatts"), KW.items())
+def test_what_is_owed(count: int, kilowatts: float) -> None:
+    assert pmin14a(float(count)) == pytest.approx(1000 * kilowatts)
+
+
+@pytest.mark.parametrize(
+    ("count", "heat_w", "cooling_w", "least_w"),
+    [
+        (1, 11_000, 0, 4200),
+        (1, 12_000, 0, 4800),
+        (3, 20_000, 0, 8000 + 2 * 0.75 * 4200),
+        (3, 20_000, 30_000, 12_000 + 2 * 0.75 * 4200),
+        (3, 20_000, 9_000, 8000 + 2 * 0.75 * 4200),
+    ],
+)
+def test_large_heat_pumps_and_cooling(count: int, heat_w: float, cooling_w: float, least_w: float) -> None:
+    assert pmin14a(float(count), heat_w, cooling_w) == pytest.approx(least_w)
+
+
+@pytest.mark.parametrize("count", [-1.0, 1.5])
+def test_devices_are_counted(count: float) -> None:
+    with pytest.raises(NoValue):
+        pmin14a(count)
+
+
+def grid(house: House) -> tuple[str, float, float | None]:
+    decided = house.snapshot.decision.grid
+    return decided.state, decided.since - START.utc, decided.until and decided.until - START.utc
+
+
+def test_since_and_until() -> None:
+    house = House(site())
+    assert grid(house) == ("unlimited", 0, None)
+    house.wait(10)
+    house.set(AVAIL=50)
+    assert grid(house) == ("limited", 10, None)
+    house.wait(10)
+    house.set(ttl=100, AVAIL=40)
+    assert grid(house) == ("limited", 10, 120)
+    house.wait(100)
+    assert grid(house) == ("unlimited", 120, None)
+
+
+def test_it_starts_until_the_grid_meter_is_read_or_a_minute_is_over() -> None:
+    house = House(site(meter=True))
+    assert house.snapshot.decision.grid.state == "init"
+    house.wait(INIT_S - 1)
+    assert house.snapshot.decision.grid.state == "init"
+    house.wait(1)
+    assert house.snapshot.decision.grid.state == "unlimited"
+    house = House(site(meter=True))
+    house.set(AVAIL=50)
+    assert house.snapshot.decision.grid.state == "limited", "that much is known"
+    house.set(AVAIL=100)
+    house.read("M1", {"power_w": 0.0})
+    assert house.snapshot.decision.grid.state == "unlimited"
+
+
+@pytest.mark.parametrize(
+    ("formulas", "state", "below"),
+    [
+        ({"power": "30000", "controllable_power_w": "AVAIL == 100 ? 30000 : 7000"}, "limited", True),
+        ({"power": "30000", "controllable_power_w": "AVAIL == 100 ? 30000 : 7560"}, "limited", False),
+        ({"power": "30000", "connection_current_a": "AVAIL == 100 ? 50 : 10"}, "limited", True),
+        ({"power": "AVAIL == 100 ? 30000 : 7000"}, "limited", True),
+        ({"power": "30000", "wallbox_power_w": "AVAIL == 100 ? 30000 : 7000"}, "unlimited", False),
+        ({"power": "7000"}, "unlimited", False),
+    ],
+)
+def test_whatever_the_grid_side_reduces(formulas: dict[str, str], state: str, below: bool) -> None:
+    config = site(2, formulas["power"])
+    more = {key: parse(formula) for key, formula in formulas.items() if key != "power"}
+    house = House(replace(config, grid=replace(config.grid, **more)))
+    assert house.snapshot.decision.grid.state == "unlimited"
+    decided = house.set(AVAIL=0).decision.grid
+    assert (decided.state, decided.below_minimum, decided.minimum_w) == (state, below, 7560)
+
+
+def test_devices_that_are_no_wallboxes_count_when_they_are_told() -> None:
+    assert House(site(2, controllable_devices=3)).snapshot.decision.grid.minimum_w == 10_500
+    assert House(site(2, controllable_devices=0)).snapshot.decision.grid.minimum_w is None
+    assert House(site(0)).snapshot.decision.grid.minimum_w is None
