@@ -13,7 +13,8 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from bridge.core import step
-from bridge.core.model import Event, Now, Snapshot, State, Stored
+from bridge.core.events import Event, Journaled, Stored
+from bridge.core.model import Now, Snapshot, State
 from bridge.core.variables import accept
 from bridge.errors import ConfigError
 from bridge.storage import edge
@@ -50,7 +51,8 @@ class Disk:
         return self.answer()
 
     def answer(self, timeout_s: float = 5.0) -> Stored:
-        event = self.heard.get(timeout=timeout_s)
+        while isinstance(event := self.heard.get(timeout=timeout_s), Journaled):
+            pass  # see test_journal.py
         assert isinstance(event, Stored)
         return event
 
@@ -78,6 +80,40 @@ def test_values_come_back_with_source_moment_and_order(disk: Disk) -> None:
     assert [name for name, *_ in seen(again.snapshot.state)] == ["zebra", "Tarif", "AVAIL"]
     assert again.snapshot.decision.grid.limit_w == 55000 * 0.7
     assert again.snapshot.state.last_receipt == 2, "receipts count on after a restart"
+
+
+def test_what_runs_out_comes_back_with_its_time_and_what_has_expired_stays_so(disk: Disk) -> None:
+    house = disk.open()
+    house.set(ttl=60, AVAIL=10)
+    disk.store(house.snapshot)
+    house.wait(30)
+    disk.close()
+    again = disk.open().snapshot.state.variables["avail"]
+    assert (again.until, again.set_mono, again.expired) == (1_790_000_060.0, None, False)
+    assert disk.edge
+    disk.edge.offer(house.wait(31))
+    assert disk.answer() == Stored(1), "written although nobody set anything"
+    disk.close()
+    house = disk.open()
+    assert house.snapshot.state.variables["avail"].expired
+    assert house.snapshot.decision.grid.limit_w == 55000, "although the clock says that there is time left"
+
+
+def test_a_file_of_an_older_version_is_read_and_extended(disk: Disk) -> None:
+    disk.folder.mkdir()
+    with sqlite3.connect(disk.folder / "state.sqlite3") as database:
+        database.execute(
+            "CREATE TABLE variables (key TEXT PRIMARY KEY, name TEXT, text TEXT, source TEXT, set_at REAL)"
+        )
+        database.execute("INSERT INTO variables VALUES ('avail', 'AVAIL', '40', 'smgw', 1.5)")
+    database.close()
+    house = disk.open()
+    assert seen(house.snapshot.state) == [("AVAIL", "40", "smgw", 1.5)]
+    house.set(ttl=60, B=1)
+    disk.store(house.snapshot)
+    disk.close()
+    variables = disk.open().snapshot.state.variables
+    assert (variables["avail"].until, variables["b"].until) == (None, 1_790_000_060.0)
 
 
 def test_removed_variables_stay_removed(disk: Disk) -> None:
@@ -149,7 +185,8 @@ def test_nothing_is_written_while_nothing_is_set(disk: Disk) -> None:
         disk.edge.offer(house.wait(1))
     house.set(AVAIL=31)
     assert disk.store(house.snapshot) == Stored(2), "the snapshots without a set made no event"
-    assert disk.heard.empty()
+    with pytest.raises(Empty):
+        disk.answer(0)
     assert log.stat().st_size <= size + BYTES_A_SET
 
 
@@ -202,8 +239,11 @@ def test_a_failing_disk_is_told_and_tried_again(
     wait_for(lambda: disk.answer() == Stored(1))
     disk.close()
     assert disk.open().snapshot.decision.grid.limit_w == 16500
-    logged = [record.message for record in caplog.records if record.name.startswith("bridge.storage")]
-    assert logged == [f"variables could not be stored: {failed.error}", "variables are stored again"]
+    logged = [record.message for record in caplog.records if record.name == "bridge.storage.edge"]
+    assert logged == [
+        f"variables and sessions could not be stored: {failed.error}",
+        "variables and sessions are stored again",
+    ]
 
 
 def test_a_failing_disk_is_not_hammered(disk: Disk) -> None:
@@ -216,6 +256,7 @@ def test_a_failing_disk_is_not_hammered(disk: Disk) -> None:
     assert disk.edge
     for _ in range(20):
         disk.edge.offer(house.happen())
+    assert disk.answer().error, "once, because there is something new for the journal"
     with pytest.raises(Empty):
         disk.answer(0.3)
 
