@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 from bridge.simulator.device import Words, text, u16, u32, u64
@@ -18,6 +18,7 @@ class Cfos(Wallbox):
         8083: Held(0, functions=(16,), flash=True),
         8084: Held(300, functions=(16,), flash=True),
         8085: Held(60, legal=(0, *range(60, 631)), flash=True),
+        8087: Held(0, legal=(0, 1), functions=(6,)),
         8093: Held(320, legal=range(60, 631), functions=(6,)),
         8094: Held(1, legal=(0, 1), functions=(6,)),
     }
@@ -26,6 +27,20 @@ class Cfos(Wallbox):
     def commanded_a(self) -> float:
         """8093 in 0.1 A while 8094 enables."""
         return self.held[8093] / 10.0 * self.held[8094]
+
+    @property
+    def phases(self) -> int:
+        """8087: 0 all, 1 one."""
+        return 1 if self.held[8087] else len(self.lines)
+
+    def write(self, function: int, address: int, values: Sequence[int]) -> None:
+        """As every wallbox; relays that switch a current wear out."""
+        before = self.phases
+        super().write(function, address, values)
+        if self.phases != before:
+            if self.car.current_a > 0.0:
+                self.complaints["switched under load"] += 1
+            self.car.interrupt()
 
     @property
     def failsafe_a(self) -> float:
@@ -61,6 +76,6 @@ class Cfos(Wallbox):
             8095: u16(10 * self.offered_a),
             8096: text("", 15),
             8112: u16(1),
-            8113: u16(0),
+            8113: u16(0x0100),  # its phases may be switched
             8120: u32(0),
         } | {address: u16(value) for address, value in self.held.items()}

@@ -56,7 +56,7 @@ class Site:
         self._thread = threading.Thread(target=lambda: asyncio.run(self._main()), name="simulator", daemon=True)
 
     def _build(self, config: Config, random: Random) -> None:
-        local = [device for device in config.devices if _is_loopback(device.address)]
+        local = [device for device in config.devices if is_here(device.address)]
         mistakes = [] if local else ["nothing to simulate: no device has a loopback address such as 127.0.0.1:15021"]
         for device in local:
             profile = device.profile.replace("_", "-")
@@ -166,7 +166,8 @@ def _split(address: str) -> tuple[str, int | None]:
     return parts.hostname or "", parts.port
 
 
-def _is_loopback(address: str) -> bool:
+def is_here(address: str) -> bool:
+    """Whether a device with this address is one to be simulated."""
     host, _ = _split(address)
     try:
         return ip_address(host).is_loopback

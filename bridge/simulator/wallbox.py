@@ -67,6 +67,11 @@ class Wallbox(Device):
     def timeout_s(self) -> float:
         """How long silence is tolerated; 0.0: for ever."""
 
+    @property
+    def phases(self) -> int:
+        """To how many of its lines the car is connected."""
+        return len(self.lines)
+
     # what follows from it
 
     @property
@@ -83,7 +88,7 @@ class Wallbox(Device):
     @property
     def amps(self) -> PerLine:
         """Current in the box's own L1, L2, L3."""
-        phases, current_a = min(self.car.model.phases, len(self.lines)), self.car.current_a
+        phases, current_a = min(self.car.model.phases, self.phases), self.car.current_a
         l1, l2, l3 = (current_a if phase < phases else 0.0 for phase in range(3))
         return l1, l2, l3
 
@@ -103,7 +108,7 @@ class Wallbox(Device):
         """Let ``dt_s`` seconds pass for car and energy; ``house_volts`` are those of the house's lines."""
         was_plugged = self.car.plugged
         volts = [house_volts[line - 1] for line in self.lines]
-        taken_wh = self.car.step(dt_s, self.offered_a, volts)
+        taken_wh = self.car.step(dt_s, self.offered_a, volts[: self.phases])
         v1, v2, v3 = (*volts, 0.0, 0.0)[:3]
         self.volts = (v1, v2, v3)
         if self.car.plugged != was_plugged:

@@ -1,0 +1,69 @@
+"""Who is let in by which certificate, as the configuration says it, and what is wrong with what it says."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator, Mapping, Sequence
+
+from bridge.core.gateway import FarEndRole, SmgwConfig
+from bridge.errors import BridgeError
+from bridge.schema import Leaf
+from bridge.smgw.certificate import Certificate
+from bridge.smgw.contexts import misfit, server_context, web_crypto
+from bridge.smgw.store import Store
+
+Admitted = tuple[ssl.SSLContext, Mapping[str, FarEndRole]]
+"""The context of the SMGW door, and the SHA-256 (hex) of each certificate it takes with what its owner may do."""
+
+
+def roles(smgw: SmgwConfig) -> dict[str, FarEndRole]:
+    """The names of all certificates that are let in, with what their owners may do."""
+    gateway = {smgw.gateway_certificate: smgw.role} if smgw.gateway_certificate else {}
+    return {far.certificate: far.role for far in smgw.far_ends} | gateway
+
+
+def names(smgw: SmgwConfig) -> list[str]:
+    """The names of all certificates of the SMGW door, ours first."""
+    return [smgw.certificate or "", *roles(smgw)]
+
+
+def admitted(store: Store, smgw: SmgwConfig) -> Admitted:
+    """Raises :class:`BridgeError` when a certificate is not there or does not fit."""
+    peers = {name: store.load(name) for name in roles(smgw)}
+    context = server_context(smgw.crypto, store.load(smgw.certificate or ""), peers.values())
+    return context, {fingerprint(peers[name]): role for name, role in roles(smgw).items()}
+
+
+def fingerprint(certificate: Certificate) -> str:
+    """SHA-256 as plain hex digits, as it stands in sets, journal and log."""
+    return certificate.fingerprint.replace(":", "").lower()
+
+
+def mistakes(leaves: Sequence[Leaf], store: Store) -> Iterator[tuple[Leaf, str]]:
+    """Certificates that are chosen in the configuration, but are not there or cannot do what they were chosen for."""
+    smgw = next((leaf.value for leaf in leaves if isinstance(leaf.value, SmgwConfig)), None)
+    seen: dict[str, str] = {}
+    for leaf in leaves:
+        if not leaf.path.startswith(("http.", "smgw.")) or not leaf.path.endswith("certificate") or not leaf.value:
+            continue
+        try:
+            certificate = store.load(str(leaf.value))
+        except BridgeError as error:
+            yield leaf, str(error)
+            continue
+        if leaf.path in ("http.certificate", "smgw.certificate"):
+            if not certificate.has_key:
+                yield leaf, f"{certificate.name} has no private key, so it cannot be ours"
+        else:
+            first = seen.setdefault(certificate.fingerprint, leaf.path)
+            if first != leaf.path:
+                yield leaf, f"{certificate.name} is the same certificate as {first}: one peer has one role"
+        crypto = web_crypto(certificate) if leaf.path.startswith("http.") else smgw.crypto if smgw else None
+        if crypto and (problem := misfit(crypto, certificate)):
+            yield leaf, problem
+
+
+def hints(store: Store, lan: str | None) -> Iterator[str]:
+    """What is allowed but may surprise. ``lan`` is the certificate of the LAN door."""
+    if lan and web_crypto(store.load(lan)) != "modern":
+        yield f"http.certificate: {lan} is on a brainpool curve: browsers cannot open the pages; curl can"
