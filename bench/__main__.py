@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import failures, footprint, latency, reading, scale, table
+from bench import deciding, doors, failures, footprint, latency, reading, scale, table
 from bench.table import Row
 
-PARTS = ("latency", "failures", "profiles", "scale", "footprint")
+PARTS = ("latency", "deciding", "failures", "doors", "profiles", "scale", "footprint")
 
 
 def main() -> int:
@@ -54,8 +54,12 @@ def main() -> int:
 def _measured(part: str, quick: bool) -> Iterator[Row]:
     if part == "latency":
         return latency.run(latency.Effort(2, 8) if quick else latency.Effort(5, 80))
+    if part == "deciding":
+        return deciding.run(30 if quick else 200)
     if part == "failures":
         return failures.run(failures.Effort(4, (1.0,)) if quick else failures.Effort(40, (1.0, 3.0, 6.0)))
+    if part == "doors":
+        return doors.run(doors.Effort(2, 300) if quick else doors.Effort(5, 1000))
     if part == "profiles":
         return reading.run(1, 0.0, 2.0) if quick else reading.run(5, 3.0, 10.0)
     if part == "scale":

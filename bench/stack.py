@@ -13,6 +13,8 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.client import PASSWORD, WATTS_PER_AVAIL, Client
+from bridge.smgw.issue import Wish
+from bridge.smgw.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -83,13 +85,27 @@ class Broker:
 
 
 class Bridge:
-    """``smgw-bridge run`` on a site of bench devices, ``cars`` of whose wallboxes charge."""
+    """``smgw-bridge run`` on a site of bench devices, ``cars`` of whose wallboxes charge.
 
-    def __init__(self, broker: Broker, boxes: Sequence[Box] = (), meters: Sequence[Box] = (), cars: int = 1) -> None:
+    ``more`` are further lines of its configuration, ``papers`` the names of certificates it has.
+    """
+
+    def __init__(
+        self,
+        broker: Broker,
+        boxes: Sequence[Box] = (),
+        meters: Sequence[Box] = (),
+        cars: int = 1,
+        more: str = "",
+        papers: Sequence[str] = (),
+    ) -> None:
         self.port = free_port()
         self._folder = TemporaryDirectory(prefix="bench-")
         folder = Path(self._folder.name)
-        (folder / "bridge.yaml").write_text(_site(self.port, broker.port, boxes, meters, cars))
+        (folder / "bridge.yaml").write_text(_site(self.port, broker.port, boxes, meters, cars) + more)
+        self.store = Store(folder / "state" / "certificates")
+        for name in papers:
+            self.store.create(name, Wish(name))
         self._log = folder / "log"
         files = ["-c", str(folder / "bridge.yaml"), "--state-dir", str(folder / "state")]
         environment = {**os.environ, "SMGW_BRIDGE_ADMIN_PASSWORD": PASSWORD}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import random
 import re
 import socket
 import sys
@@ -13,16 +14,22 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
+from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Protocol, cast, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bridge import config as configuration
-from bridge.core.config import Config, DeviceConfig, MeterConfig, fed_by
+from bridge.core.certificates import uses
+from bridge.core.config import Config, DeviceConfig, MeterConfig, WallboxConfig, fed_by
 from bridge.core.model import Now
 from bridge.edge import Edge
 from bridge.errors import ConfigError
-from bridge.http.edge import HttpEdge
+from bridge.gpio.edge import GpioEdge
+from bridge.http.administration import Administration
+from bridge.http.door import Secure, Secured
+from bridge.http.edge import HttpEdge, bind
+from bridge.http.metrics import Sample
 from bridge.http.passwords import PasswordFile
 from bridge.hub import Hub
 from bridge.modbus import load
@@ -31,8 +38,19 @@ from bridge.modbus.edge import ModbusEdge
 from bridge.modbus.profile import Profile, capability
 from bridge.modbus.quantities import QUANTITIES
 from bridge.mqtt.edge import MqttEdge
+from bridge.mqtt.link import address
+from bridge.parts import Part, Parts
 from bridge.schema import Leaf
+from bridge.smgw import admission
+from bridge.smgw.administration import Administration as Certificates
+from bridge.smgw.contexts import web_context
+from bridge.smgw.edge import SmgwEdge
+from bridge.smgw.following import Following
+from bridge.smgw.store import Store
+from bridge.smgw.watch import Watch
+from bridge.storage.configfile import ConfigFile
 from bridge.storage.edge import StorageEdge
+from bridge.storage.reading import span
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +59,29 @@ PASSWORD_VARIABLE = "SMGW_BRIDGE_ADMIN_PASSWORD"
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """A configuration that was read and found right, with the profile of each of its devices by device id."""
+    """A configuration that was read and found right, with the profile of each of its devices by device id.
+
+    ``path`` and ``state_dir`` are what :func:`prepare` was given.
+    """
 
     config: Config
     profiles: Mapping[str, Profile]
+    path: Path
+    state_dir: str | None = None
 
 
-def prepare(path: Path) -> Setup:
-    """Read a configuration and the profiles it names. Raises :class:`ConfigError` with every mistake."""
+def prepare(
+    path: Path,
+    state_dir: str | None = None,
+    certificates: bool = True,
+    text: str | None = None,
+    running: Config | None = None,
+) -> Setup:
+    """Read a configuration, the profiles it names and its certificates. Raises :class:`ConfigError` with every mistake.
+
+    ``state_dir`` comes before what the file says. Without ``certificates`` these do not matter. ``text`` is what the
+    file shall hold; ``running`` is in force now, and what cannot follow it is a mistake, too.
+    """
     profiles: dict[str, Profile] = {}
 
     def check(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
@@ -69,14 +102,33 @@ def prepare(path: Path) -> Setup:
                 elif place[1] == "wallboxes" and capability(profile) is None:
                     yield leaf, f"{name} has no setpoint: such a box cannot be controlled"
         yield from _unreachable(leaves, profiles)
+        yield from _unswitchable(leaves, profiles)
         yield from _strangers(leaves, profiles)
         yield from _misspelt(leaves)
+        if running:
+            yield from _unfollowable(leaves, running)
+        if not certificates:
+            return
+        said = next((str(leaf.value) for leaf in leaves if leaf.path == "state_dir"), None)
+        yield from admission.mistakes(leaves, store_in(configuration.state_dir(state_dir or said, None)))
 
-    config = configuration.load(path, check)
+    config = configuration.load(path, check, text)
     by_id = {device.id: profiles[device.profile] for device in config.devices if device.fed_by == "modbus"}
     able = {id: known for id, profile in by_id.items() if (known := capability(profile))}
     boxes = (box.able(able[box.id]) if box.id in able else box for box in config.wallboxes)
-    return Setup(replace(config, wallboxes=tuple(boxes)), by_id)
+    return Setup(replace(config, wallboxes=tuple(boxes)), by_id, path, state_dir)
+
+
+def _unswitchable(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:
+    """Wallboxes whose phases shall be switched although that cannot be."""
+    places = {leaf.path: leaf for leaf in leaves}
+    for leaf in leaves:
+        if isinstance(leaf.value, WallboxConfig) and leaf.value.phase_switching != "off":
+            profile = profiles.get(leaf.value.profile)
+            if profile is None or profile.phases is None:
+                yield places[f"{leaf.path}.phase_switching"], f"{leaf.value.profile} does not switch its phases"
+            elif len(leaf.value.lines) != len(leaf.value.rotation):
+                yield places[f"{leaf.path}.phase_switching"], "only a wallbox on three lines is switched"
 
 
 def _unreachable(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:
@@ -115,9 +167,50 @@ def _misspelt(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
             yield leaf, "no such quantity" + (f" (did you mean {close[0]}?)" if close else "")
 
 
+def _unfollowable(leaves: Sequence[Leaf], running: Config) -> Iterable[tuple[Leaf, str]]:
+    """What the running bridge cannot do: go elsewhere with its state, listen where it may not."""
+    state_dir = next((leaf for leaf in leaves if leaf.path == "state_dir"), Leaf("state_dir", 1, None))
+    if state_dir.value != running.state_dir:
+        yield state_dir, "stays as it is while the bridge runs: edit the file and restart the service"
+    smgw = [running.smgw.listen] if running.smgw else []
+    used = filter(None, (running.http.listen, *smgw, *(device.proxy for device in running.devices)))
+    ports = {address.rpartition(":")[2] for address in used}
+    for leaf in leaves:
+        door = re.fullmatch(r"(http|smgw)\.listen|(meters|wallboxes)\[\d+\]\.proxy", leaf.path) and leaf.value
+        # Who could listen on a port that is ours already is not known before we let go of it.
+        if door and str(door).rpartition(":")[2] not in ports:
+            try:
+                bind(str(door)).close()
+            except (OSError, OverflowError) as error:
+                yield leaf, str(error.strerror if isinstance(error, OSError) else error)
+
+
 def folders(named: str | Sequence[str], path: Path) -> list[Path]:
     """The user's own profile folders; relative ones start where the configuration file is."""
     return [path.parent / folder for folder in ([named] if isinstance(named, str) else named)]
+
+
+def store_in(state_dir: Path) -> Store:
+    """The certificates of the house."""
+    return Store(state_dir / "certificates")
+
+
+def secured(config: Config, store: Store) -> Mapping[str, Secure]:
+    """How each door that speaks TLS is secured, by its name. Raises BridgeError when it cannot be."""
+    found: dict[str, Secure] = {}
+    if lan := config.http.certificate:
+        found["lan"] = Following(store, [lan], lambda: Secured(web_context(store.load(lan))))
+    if (smgw := config.smgw) and smgw.listen and smgw.tls:
+        found["smgw"] = Following(store, admission.names(smgw), lambda: Secured(*admission.admitted(store, smgw)))
+    return found
+
+
+@runtime_checkable
+class Measured(Protocol):
+    """An edge that has something to count."""
+
+    def metrics(self) -> Iterable[Sample]:
+        """Samples for Prometheus."""
 
 
 class App:
@@ -127,15 +220,28 @@ class App:
 
     def __init__(self, setup: Setup, state_dir: Path) -> None:
         self.passwords = PasswordFile(state_dir / "admin-password")
-        storage = StorageEdge(state_dir, lambda event: self.hub.post(event))
+        self._store = store_in(state_dir)
+        self._journal = partial(span, state_dir)
+        self._kept: dict[str, socket.socket] = {}
         zone = local_zone()
-        state = storage.load()
+        self._storage = StorageEdge(state_dir, lambda event: self.hub.post(event), zone)
+        # Houses that are released together shall not all come back in the same second.
+        state = replace(self._storage.load(), lot=random.random())
         self.hub = Hub(setup.config, state, lambda: Now(time.monotonic(), time.time(), zone), fed=Watchdog())
-        modbus = ModbusEdge(setup.config, setup.profiles, self.hub.post)
-        mqtt = MqttEdge(setup.config, self.hub)
-        http = HttpEdge(setup.config, self.hub, self.passwords, [modbus.metrics, mqtt.metrics])
+        self._watch = Watch(self._store, self.hub.post)
+        self.file = ConfigFile(setup.path, self._prepare, lambda setup: self._parts.exchange(setup), self._closes_doors)
+        self._smgw = SmgwEdge(setup.config, self._store, self._admit)
         # The order of offers: registers first, then what must be on disk, then the faces.
-        self._edges: list[Edge] = [modbus, storage, mqtt, http]
+        parts: dict[str, Part[Setup]] = {
+            "modbus": Part(self._modbus, lambda setup: (setup.config.devices, setup.profiles)),
+            "storage": Part(lambda setup: self._storage),
+            "mqtt": Part(self._mqtt, lambda setup: setup.config.mqtt.tunnel and setup.config.mqtt.url),
+            "gpio": Part(lambda setup: GpioEdge(setup.config, self.hub.post), lambda setup: setup.config.meters),
+            "certificates": Part(lambda setup: self._watch),
+            "http": Part(self._http, lambda setup: (setup.config.http, setup.config.smgw)),
+            "smgw": Part(lambda setup: self._smgw),
+        }
+        self._parts = Parts(self.hub, parts, setup)
 
     def start(self) -> None:
         """Start every edge, then the hub. Raises OSError, naming the address, when one cannot be used."""
@@ -146,16 +252,7 @@ class App:
                 raise ConfigError([f"${PASSWORD_VARIABLE}: {error}"]) from error
         # Many small threads share one interpreter: the one with a register to write shall not wait 5 ms for it.
         sys.setswitchinterval(0.0005)
-        started: list[Edge] = []
-        try:
-            for edge in self._edges:
-                edge.start()
-                started.append(edge)
-        except BaseException:
-            for edge in reversed(started):
-                edge.stop()
-            raise
-        self.hub.start(self._edges)
+        self._parts.start()
         # What lives as long as the process need not be looked at again by every garbage collection.
         gc.collect()
         gc.freeze()
@@ -164,11 +261,54 @@ class App:
     def stop(self) -> None:
         """End within two seconds: no more requests, wallboxes at a safe current, everything on disk."""
         notify("STOPPING=1")
-        for edge in reversed(self._edges[2:]):
+        self.file.close()
+        edges = dict(self._parts.edges)
+        modbus, storage = edges.pop("modbus"), edges.pop("storage")
+        for edge in reversed(edges.values()):
             edge.stop()
-        self._edges[0].stop()
+        modbus.stop()
         self.hub.stop()
-        self._edges[1].stop()
+        storage.stop()
+
+    def _modbus(self, setup: Setup) -> Edge:
+        return ModbusEdge(setup.config, setup.profiles, self.hub.post)
+
+    def _mqtt(self, setup: Setup) -> Edge:
+        broker = address(setup.config.mqtt)
+        via = self._smgw.relay(broker.host, broker.port) if setup.config.mqtt.tunnel else None
+        return MqttEdge(setup.config, self.hub, via)
+
+    def _admit(self, wire: socket.socket, certificate: str) -> None:
+        """Let a connection that was opened from here through the gateway in at the SMGW door."""
+        http = self._parts.edges["http"]
+        assert isinstance(http, HttpEdge)
+        http.admit(wire, certificate)
+
+    def _http(self, setup: Setup) -> Edge:
+        certificates = Certificates(self._store, lambda: uses(self.hub.snapshot.config), self._watch.look)
+        return HttpEdge(
+            setup.config,
+            self.hub,
+            self.passwords,
+            [self._samples],
+            secured=secured(setup.config, self._store),
+            journal=self._journal,
+            archive=self._storage,
+            administration=Administration(self.file, certificates),
+            kept=self._kept,
+        )
+
+    def _samples(self) -> Iterable[Sample]:
+        for edge in list(self._parts.edges.values()):
+            if isinstance(edge, Measured):
+                yield from edge.metrics()
+
+    def _prepare(self, text: str | None) -> Setup:
+        running = self._parts.setup
+        return prepare(running.path, running.state_dir, text=text, running=running.config)
+
+    def _closes_doors(self, setup: Setup) -> bool:
+        return "http" in self._parts.outdated(setup)
 
 
 def local_zone() -> tzinfo:

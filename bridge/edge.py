@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import Protocol
 
-from bridge.core.model import Event, Snapshot
+from bridge.core.events import Event
+from bridge.core.model import Snapshot
 
 
 class Post(Protocol):

@@ -5,7 +5,7 @@
     BridgeError
     ├── ConfigError    the configuration is wrong: show every mistake, do not start
     ├── BadRequest     the caller asked for something impossible: tell why (HTTP 400)
-    │   └── Forbidden  the caller may not do this (HTTP 403)
+    │   └── NotFound   the caller named something that is not there (HTTP 404)
     └── LinkError      the other end of a link: LinkDown, LinkTimeout, Refused, Nonsense
 """
 
@@ -27,6 +27,14 @@ class ConfigError(BridgeError):
     def __init__(self, mistakes: Sequence[str]) -> None:
         super().__init__("\n".join(mistakes))
         self.mistakes = tuple(mistakes)
+
+
+class BadRequest(BridgeError):
+    """The caller asked for something impossible; the text tells why."""
+
+
+class NotFound(BadRequest):
+    """The caller named something that is not there."""
 
 
 class LinkError(BridgeError):

@@ -15,7 +15,8 @@ from queue import Empty, SimpleQueue
 
 from bridge.core import step
 from bridge.core.config import Config
-from bridge.core.model import Event, Now, Snapshot, State
+from bridge.core.events import Event
+from bridge.core.model import Now, Snapshot, State
 from bridge.edge import Edge
 
 logger = logging.getLogger(__name__)
@@ -84,6 +85,12 @@ class Hub:
         self._edges = edges
         self._turn.release()
         self._thread.start()
+
+    def connect(self, edges: Sequence[Edge]) -> None:
+        """Offer the newest snapshot, and all that follow, to these edges instead."""
+        with self._turn:
+            self._edges = edges
+            self._drain()
 
     def stop(self) -> None:
         """End after the events already posted."""

@@ -12,7 +12,8 @@ import pytest
 
 from bridge.core import step
 from bridge.core.config import Config
-from bridge.core.model import Event, Link, Now, Read, SetVariables, Snapshot, State
+from bridge.core.events import Event, Link, Read, SetVariables
+from bridge.core.model import Now, Snapshot, State
 from bridge.core.variables import accept
 from bridge.edge import Edge
 from bridge.hub import ROUND_GAP_S, Hub

@@ -16,13 +16,14 @@ MODULES = {
     for file in sorted((ROOT / "bridge").rglob("*.py"))
 }
 
-EDGES = {"http", "mqtt", "modbus", "ocpp", "smgw", "storage", "simulator"}
+EDGES = {"http", "mqtt", "modbus", "gpio", "ocpp", "smgw", "storage", "simulator"}
 SHARED = {"", "hub", "edge", "config", "schema", "errors"}
 """Top-level modules below the edges; "" is the package itself, which holds the version."""
 
 MAY_IMPORT: dict[str, set[str]] = {
     "__main__": {"app", "core"} | EDGES | SHARED,
-    "app": {"core"} | EDGES | SHARED,
+    "app": {"core", "parts"} | EDGES | SHARED,
+    "parts": {"core", "hub", "edge", "errors"},
     **{edge: {edge, "core"} | SHARED for edge in EDGES},
     "hub": {"core", "edge"},
     "edge": {"core"},
@@ -48,7 +49,9 @@ PURE = {
         "datetime",
         "enum",
         "functools",
+        "heapq",
         "inspect",
+        "ipaddress",
     ),
     *("itertools", "math", "operator", "re", "simpleeval", "types", "typing", "zoneinfo"),
 }

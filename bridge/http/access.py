@@ -14,15 +14,20 @@ from ipaddress import ip_address
 from typing import Any, Protocol
 from urllib.parse import urlsplit
 
+from bridge.core.gateway import FarEndRole
 from bridge.errors import BridgeError
 
 PASSWORD_PATH = "/api/v1/password"
 HEALTH_PATH = "/healthz"
 
+_SUPPLIER_COMMANDS = frozenset({"set_cm_vars", "get_cm_vars"})
+_SUPPLIER_READS = ("/api/v1/receipts", "/api/v1/journal", "/api/v1/variables", "/api/v1/explain", "/api/v1/tariffs")
+
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="SMGW Bridge", charset="UTF-8"')
 
 Environ = Mapping[str, Any]
-"""A WSGI environ; the door adds ``bridge.door`` (:class:`Door`) and ``bridge.peer_cert`` (DER bytes or None)."""
+"""A WSGI environ; the door adds ``bridge.door`` (:class:`Door`) and ``bridge.peer`` (SHA-256 of the peer's
+certificate in hex, empty where none was shown)."""
 
 
 class Refusal(BridgeError):
@@ -39,20 +44,25 @@ class Door:
     """A way in, and what it lets through.
 
     ``source`` is who sets variables here: ``admin`` or ``smgw``. ``password``: whether user ``admin`` must give it.
-    ``role`` is what the far end may do: ``admin`` everything, ``supplier`` the commands and their receipts,
-    ``none`` nothing.
+    ``role`` is what the far end may do: ``admin`` everything, ``supplier`` set and read variables and see what came of
+    it, ``none`` nothing.
     """
 
     name: str
     source: str
     password: bool = True
-    role: str = "admin"
+    role: FarEndRole = "admin"
 
-    def lets_through(self, path: str) -> bool:
+    def lets_through(self, method: str, path: str) -> bool:
         """Whether the role behind this door may use ``path`` at all."""
         if self.role == "supplier":
-            return path == "/cnf" or path.startswith("/api/v1/receipts/")
+            reads = any(path == one or path.startswith(f"{one}/") for one in _SUPPLIER_READS)
+            return path == "/cnf" or (reads and method in ("GET", "HEAD"))
         return self.role == "admin"
+
+    def runs(self, command: str) -> bool:
+        """Whether the role behind this door may use this command of ``/cnf``."""
+        return self.role == "admin" or (self.role == "supplier" and command in _SUPPLIER_COMMANDS)
 
 
 LAN = Door(name="lan", source="admin")
@@ -120,7 +130,7 @@ class Access:
 
     def check(self, environ: Environ) -> None:
         """Return when the request may go on; raise :class:`Refusal` when not."""
-        if environ["PATH_INFO"] == HEALTH_PATH:
+        if environ["PATH_INFO"] == HEALTH_PATH and environ["bridge.door"].role != "none":
             return
         if refusal := self._refusal(environ):
             raise refusal
@@ -137,9 +147,10 @@ class Access:
         """What speaks against the request, whoever makes it."""
         path: str = environ["PATH_INFO"]
         door: Door = environ["bridge.door"]
-        if not self._requests.take(environ["REMOTE_ADDR"]):
+        # Behind an adapter on loopback, the gateway and programs of this machine have one address.
+        if not self._requests.take(f"{door.name} {environ['REMOTE_ADDR']}"):
             return Refusal(429, "too many requests; 200 a second are served", ("Retry-After", "1"))
-        if not door.lets_through(path):
+        if not door.lets_through(environ["REQUEST_METHOD"], path):
             return Refusal(403, f"the {door.name} door, role {door.role}, does not lead to {path}")
         if changes_something(environ) and from_another_site(environ):
             return Refusal(403, "refused: this request was made by a page of another site")
@@ -198,6 +209,9 @@ def from_another_site(environ: Environ) -> bool:
     Browsers add remembered Basic credentials to requests of any page. They tell where a request comes from by
     ``Sec-Fetch-Site`` (HTTPS and localhost only), ``Origin`` (not on GET) and ``Referer`` (unless suppressed). A
     browser that tells nothing may be a hidden image of a foreign page, so it is refused; programs are not asked.
+
+    A page reached through the gateway is ours under whatever name the far end gives us: that of ``Host``, or the one a
+    proxy there keeps in ``X-Forwarded-Host``, a header which no page can add to a request to another site.
     """
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
@@ -205,7 +219,8 @@ def from_another_site(environ: Environ) -> bool:
     told = environ.get("HTTP_ORIGIN") or environ.get("HTTP_REFERER")
     if told is not None:
         page = _host_in(told)
-        return page is None or page != _host_in("//" + environ.get("HTTP_HOST", ""))
+        ours = (environ.get("HTTP_HOST", ""), environ.get("HTTP_X_FORWARDED_HOST", "").partition(",")[0].strip())
+        return page is None or page not in {_host_in("//" + name) for name in ours}
     return environ.get("HTTP_USER_AGENT", "").startswith("Mozilla/") and "HTTP_ACCEPT_LANGUAGE" in environ
 
 

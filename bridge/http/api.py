@@ -6,10 +6,12 @@ Names and units are those of the MQTT topics. Instants are ISO 8601 in UTC, numb
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
 
+from bridge.core import journal
 from bridge.core.config import DeviceConfig, WallboxConfig
+from bridge.core.explain import Explanation, sentences
 from bridge.core.model import Device, Offer, Receipt, Snapshot
+from bridge.core.phases import lines
 from bridge.core.variables import current, fresh, listing, plain
 
 Json = dict[str, object]
@@ -43,14 +45,9 @@ def variables_of(snapshot: Snapshot) -> list[Json]:
     """All variables as :func:`~bridge.core.variables.listing` shows them, and who set them when."""
     known = current(snapshot.config, snapshot.state)
     return [
-        {**shown, **_note(snapshot, key), "source": variable.source, "set_at": instant(variable.set_at or None)}
-        for shown, (key, variable) in zip(listing(snapshot), known.items(), strict=True)
+        {**shown, "source": variable.source, "set_at": instant(variable.set_at or None)}
+        for shown, variable in zip(listing(snapshot), known.values(), strict=True)
     ]
-
-
-def _note(snapshot: Snapshot, key: str) -> Json:
-    note = snapshot.decision.notes.get(key)
-    return {"note": note} if note else {}
 
 
 def devices_of(snapshot: Snapshot) -> Json:
@@ -82,6 +79,7 @@ def _wallbox(snapshot: Snapshot, config: WallboxConfig) -> Json:
     return {
         **_device(snapshot, config),
         "lines": list(config.lines),
+        "phases": lines(snapshot.state, config),
         "setpoint_a": number(setpoint.current_a) if setpoint else None,
         "limit_a": number(setpoint.limit_a) if setpoint else None,
         "confirmed_a": number(offer.confirmed_a),
@@ -101,12 +99,38 @@ def snapshot_of(snapshot: Snapshot) -> Json:
             "limit_w": number(grid.limit_w),
             "power_w": number(grid.power_w),
             "state": grid.state,
+            "since": instant(grid.since),
+            "until": instant(grid.until),
+            "minimum_w": number(grid.minimum_w),
+            "below_minimum": grid.below_minimum,
             "reason": grid.reason,
             "source": grid.source,
         },
         "variables": variables_of(snapshot),
         **devices_of(snapshot),
         "alarms": dict(snapshot.decision.alarms),
+    }
+
+
+def explanation_of(snapshot: Snapshot, explanation: Explanation) -> Json:
+    """Each limit, who binds, and what each wallbox gets and why."""
+    config = snapshot.config
+    return {
+        "grid": {
+            "limit_w": number(explanation.grid.limit_w),
+            "state": explanation.grid.state,
+            "reason": explanation.grid.reason,
+            "source": explanation.grid.source,
+        },
+        "limits": [
+            {**bound._asdict(), "room_a": number(round(bound.room_a, 3)), "used_a": number(round(bound.used_a, 3))}
+            for bound in explanation.bounds
+        ],
+        "wallboxes": [
+            {"id": id, "gets_a": number(point.current_a), "limit_a": number(point.limit_a), "reason": point.reason}
+            for id, point in explanation.boxes.items()
+        ],
+        "sentences": sentences(config, explanation),
     }
 
 
@@ -134,6 +158,4 @@ def number(value: float | None) -> float | int | None:
 
 def instant(utc: float | None) -> str | None:
     """Unix seconds as ISO 8601 with milliseconds, in UTC."""
-    if utc is None:
-        return None
-    return datetime.fromtimestamp(utc, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return None if utc is None else journal.instant(utc)

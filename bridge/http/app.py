@@ -6,29 +6,41 @@ Errors leave Flask as exceptions; :mod:`bridge.http.front` turns them into answe
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
+from itertools import islice
 from typing import NoReturn, Protocol
 
 from flask import Flask, Response, request
 from werkzeug.exceptions import HTTPException
 
 from bridge import __version__
+from bridge.core.explain import explained
+from bridge.core.formulas import FormulaError, is_name, parse
 from bridge.core.model import Snapshot
-from bridge.http import api, cnf, metrics
+from bridge.core.session import Session
+from bridge.http import api, certificates, cnf, configuration, metrics, sessions
 from bridge.http.access import HEALTH_PATH, PASSWORD_PATH, Refusal
+from bridge.http.administration import Administration
 from bridge.http.wsgi import EVENT_STREAM
 
 HEALTHY_S = 5.0
 """A round is made every second; one that is older than this means that the hub is stuck."""
 
+MAX_ENTRIES = 2000
+"""Of the journal in one answer: about 1 MB."""
+
+_HTML, _SCRIPT = "text/html; charset=utf-8", "text/javascript; charset=utf-8"
+_SECTIONS = ("configuration", "certificates", "sessions", "journal", "explain")
+
 PAGES = {
-    "/": ("index.html", "text/html; charset=utf-8"),
+    "/": ("index.html", _HTML),
+    **{f"/{name}": (f"{name}.html", _HTML) for name in _SECTIONS},
+    **{f"/{name}.js": (f"{name}.js", _SCRIPT) for name in ("site", "page", *_SECTIONS)},
     "/style.css": ("style.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
     "/api/openapi.json": ("openapi.json", "application/json"),
-    "/ui/en/sim.htm": ("index.html", "text/html; charset=utf-8"),  # where known clients try out their password
+    "/ui/en/sim.htm": ("index.html", _HTML),  # where known clients try out their password
 }
 
 
@@ -37,6 +49,13 @@ class PasswordStore(Protocol):
 
     def set(self, password: str) -> None:
         """Replace it; ValueError when it is no good, OSError when it cannot be written."""
+
+
+class Journal(Protocol):
+    """Where the journal of grid commands is read."""
+
+    def __call__(self, since: str, until: str) -> Iterable[Mapping[str, object]]:
+        """The entries from one moment to another (empty: all); ValueError when one of them is none."""
 
 
 class Views:
@@ -48,11 +67,15 @@ class Views:
         passwords: PasswordStore,
         sources: Iterable[metrics.Source] = (),
         clock: Callable[[], float] = time.monotonic,
+        journal: Journal = lambda since, until: (),
+        archive: sessions.Archive | None = None,
     ) -> None:
+        self._journal = journal
         self._newest = newest
         self._passwords = passwords
         self._sources = tuple(sources)
         self._clock = clock
+        self._archive = archive
 
     def snapshot(self) -> Response:
         """Everything the home page shows."""
@@ -72,6 +95,41 @@ class Views:
         if found is None:
             raise Refusal(404, f"there is no receipt {number}, or it is too old to be kept")
         return _json(api.receipt_of(found))
+
+    def explain(self) -> Response:
+        """Limits and shares with their reasons, now or for the values in the query; nothing is set."""
+        snapshot = self._newest()
+        try:
+            given = {name: parse(text) for name, text in request.args.items()}
+        except FormulaError as error:
+            raise Refusal(400, f"{error}: give each variable a number or a formula") from None
+        if wrong := [name for name in given if not is_name(name)]:
+            raise Refusal(400, f"{wrong[0]!r} is no name of a variable")
+        return _json(api.explanation_of(snapshot, explained(snapshot.config, snapshot.state, snapshot.now, given)))
+
+    def journal(self) -> Response:
+        """Grid commands and what came of them, the oldest first."""
+        try:
+            entries = self._journal(request.args.get("from", ""), request.args.get("to", ""))
+        except ValueError as error:
+            raise Refusal(400, str(error)) from None
+        found = list(islice(entries, MAX_ENTRIES + 1))
+        head = self._newest().state.journal.head
+        return _json({"entries": found[:MAX_ENTRIES], "more": len(found) > MAX_ENTRIES, "head": head})
+
+    def sessions(self) -> Response:
+        """Charging sessions, newest first."""
+        return _json({"sessions": [sessions.session_of(session) for session in self._sessions()]})
+
+    def sessions_csv(self) -> Response:
+        """The same as a table."""
+        text = sessions.table(self._sessions(), self._newest().now.zone)
+        name = [("Content-Disposition", 'attachment; filename="sessions.csv"')]
+        return Response(text, content_type="text/csv; charset=utf-8; header=present", headers=name)
+
+    def _sessions(self) -> list[Session]:
+        snapshot = self._newest()
+        return sessions.found(snapshot, self._archive, sessions.wanted(request.args, snapshot.now.zone))
 
     def events(self) -> Response:
         """The first event of a live stream; the door sends the others."""
@@ -106,8 +164,8 @@ class Views:
         return Response(metrics.render(self._newest(), self._sources), content_type=metrics.CONTENT_TYPE)
 
 
-def make_app(views: Views) -> Flask:
-    """All routes."""
+def make_app(views: Views, administration: Administration | None = None) -> Flask:
+    """All routes; those of the administration where there is somebody to carry it out."""
     app = Flask(__name__, static_folder=None)
     app.config["PROPAGATE_EXCEPTIONS"] = True
     app.register_error_handler(HTTPException, _not_found)
@@ -117,10 +175,17 @@ def make_app(views: Views) -> Flask:
     app.get("/api/v1/variables")(views.variables)
     app.get("/api/v1/devices")(views.devices)
     app.get("/api/v1/receipts/<int:number>")(views.receipt)
+    app.get("/api/v1/explain")(views.explain)
+    app.get("/api/v1/journal")(views.journal)
+    app.get("/api/v1/sessions")(views.sessions)
+    app.get("/api/v1/sessions.csv")(views.sessions_csv)
     app.get("/api/v1/events")(views.events)
     app.post(PASSWORD_PATH)(views.password)
+    if administration:
+        configuration.add_to(app, administration.file)
+        certificates.add_to(app, administration.certificates)
     for path, (name, kind) in PAGES.items():
-        app.get(path, endpoint=path)(_page(name, kind))
+        app.get(path, endpoint=path)(_page(path, name, kind))
     return app
 
 
@@ -133,10 +198,13 @@ def _json(value: object) -> Response:
     return Response(api.text_of(value), content_type="application/json")
 
 
-def _page(name: str, kind: str) -> Callable[[], Response]:
-    """A file of ``pages/``, read once."""
-    content = resources.files("bridge.http").joinpath("pages", name).read_bytes()
-    content = content.replace(b"{{version}}", __version__.encode())
+def _page(path: str, name: str, kind: str) -> Callable[[], Response]:
+    """A file of ``pages/``, read once; pages have one header, in which the link to themselves is marked."""
+    pages = resources.files("bridge.http").joinpath("pages")
+    text = pages.joinpath(name).read_text(encoding="utf-8")
+    header = pages.joinpath("header.html").read_text(encoding="utf-8").strip()
+    header = header.replace(f'href="{path}"', f'href="{path}" aria-current="page"')
+    content = text.replace("{{header}}", header).replace("{{version}}", __version__)
     return lambda: Response(content, content_type=kind)
 
 

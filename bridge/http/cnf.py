@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import unquote_plus
 
-from bridge.core import variables
-from bridge.core.model import SetVariables, Snapshot
+from bridge.core import inputs, overrides, variables
+from bridge.core.events import Override, SetVariables
+from bridge.core.model import Snapshot
 from bridge.http import feed
 from bridge.http.access import Refusal
 from bridge.http.feed import Fed
@@ -25,12 +26,16 @@ Answer = Mapping[str, object]
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """A request to ``/cnf``: the query, the body as it came, who asks, and what was known at that moment."""
+    """A request to ``/cnf``: the query, the body as it came, who asks, and what was known at that moment.
+
+    ``peer`` is the SHA-256 of the certificate by which the caller is known, in hex.
+    """
 
     query: Mapping[str, str]
     body: bytes
     source: str
     snapshot: Snapshot
+    peer: str = ""
 
     def flag(self, name: str) -> bool:
         """A switch in the query: ``1`` is on, ``0`` or left out is off."""
@@ -72,7 +77,7 @@ def _unquoted(text: str) -> str:
     return unquote_plus(text, errors="strict") if "%" in text or "+" in text else text
 
 
-def run(call: Call) -> SetVariables | Fed | Answer:
+def run(call: Call) -> SetVariables | Override | Fed | Answer:
     """Carry out ``cmd``; raises :class:`Refusal`."""
     name = call.query.get("cmd", "")
     command = COMMANDS.get(name)
@@ -84,12 +89,15 @@ def run(call: Call) -> SetVariables | Fed | Answer:
 def set_cm_vars(call: Call) -> SetVariables:
     """Set one variable (``name``, ``val`` in the query) or many (the body), with ``clear=1`` after removing the others.
 
-    ``tmp=1`` (do not save) is understood and saved all the same: a limit must survive a restart.
+    With ``ttl`` (seconds) it holds for so long only. ``tmp=1`` (do not save) is understood and saved all the same: a
+    limit must survive a restart.
     """
     call.flag("tmp")
     pairs = _in_body(call) if call.body.strip() else _in_query(call.query)
     try:
-        return variables.accept(call.snapshot.config, pairs, call.flag("clear"), call.source, call.snapshot.state)
+        return variables.accept(
+            call.snapshot.config, pairs, call.flag("clear"), call.source, call.snapshot.state, call.peer
+        )
     except variables.Refused as error:
         raise Refusal(403 if error.forbidden else 400, str(error)) from error
 
@@ -109,11 +117,28 @@ def set_ajax_evse(call: Call) -> Fed:
     return feed.wallbox(call.snapshot.config, *_told(call))
 
 
-COMMANDS: Mapping[str, Callable[[Call], SetVariables | Fed | Answer]] = {
+def override_device(call: Call) -> Override:
+    """Switch (``flags``) and limit (``mamps``, mA on each line) the wallbox ``dev_id`` until its car leaves."""
+    current_a: float | None = None
+    if milliamperes := call.query.get("mamps", "").strip():
+        try:
+            current_a = inputs.number(milliamperes) / 1000
+        except ValueError as error:
+            raise Refusal(400, f"mamps: {error}") from None
+    config, state = call.snapshot.config, call.snapshot.state
+    dev_id, flags = call.query.get("dev_id", "").strip(), call.query.get("flags", "").strip()
+    try:
+        return overrides.accept(config, state, dev_id, flags, current_a, call.source)
+    except variables.Refused as error:
+        raise Refusal(403 if error.forbidden else 400, str(error)) from error
+
+
+COMMANDS: Mapping[str, Callable[[Call], SetVariables | Override | Fed | Answer]] = {
     "set_cm_vars": set_cm_vars,
     "get_cm_vars": get_cm_vars,
     "set_ajax_meter": set_ajax_meter,
     "set_ajax_evse": set_ajax_evse,
+    "override_device": override_device,
 }
 
 
@@ -132,17 +157,17 @@ def _told(call: Call) -> tuple[str, feed.Fields]:
     return id, document
 
 
-def _in_query(query: Mapping[str, str]) -> list[tuple[str, float | str]]:
+def _in_query(query: Mapping[str, str]) -> list[variables.Pair]:
     for field in ("name", "val"):
         if not query.get(field, "").strip():
             raise Refusal(400, f"{field} is missing; give name and val in the query, or POST a JSON body")
-    return [(query["name"].strip(), query["val"])]
+    return [(query["name"].strip(), query["val"], query.get("ttl"))]
 
 
-def _in_body(call: Call) -> list[tuple[str, float | str]]:
+def _in_body(call: Call) -> list[variables.Pair]:
     """The pairs of ``{"vars": [{"name": …, "expr": …}, …]}``. The content type is not looked at: ``curl -d`` lies."""
-    if "name" in call.query or "val" in call.query:
-        raise Refusal(400, "name and val in the query and a body: give one or the other")
+    if call.query.keys() & {"name", "val", "ttl"}:
+        raise Refusal(400, "name, val or ttl in the query and a body: give one or the other")
     document = read_json(call.body)
     entries = document.get("vars") if isinstance(document, dict) else None
     if not isinstance(entries, list):
@@ -150,7 +175,7 @@ def _in_body(call: Call) -> list[tuple[str, float | str]]:
     return [_pair(entry, f"vars[{index}]") for index, entry in enumerate(entries)]
 
 
-def _pair(entry: object, place: str) -> tuple[str, float | str]:
+def _pair(entry: object, place: str) -> variables.Pair:
     if not isinstance(entry, dict):
         raise Refusal(400, f"{place} is not an object with name and expr")
     name, expression = entry.get("name"), entry.get("expr")
@@ -158,7 +183,7 @@ def _pair(entry: object, place: str) -> tuple[str, float | str]:
         raise Refusal(400, f"{place}.name is missing or not a text")
     if isinstance(expression, bool) or not isinstance(expression, int | float | str):
         raise Refusal(400, f"{place}.expr is missing or neither a number nor a formula")
-    return name.strip(), expression
+    return name.strip(), expression, entry.get("ttl")
 
 
 def read_json(body: bytes) -> object:

@@ -12,8 +12,9 @@ from typing import Protocol, TypeVar
 
 from bridge.core import inputs
 from bridge.core.config import Config, MeterConfig, WallboxConfig
+from bridge.core.events import Confirmed, Event, Read, Reading
 from bridge.core.formulas import fold
-from bridge.core.model import Confirmed, Device, Event, Read, Reading, Snapshot
+from bridge.core.model import Device, Snapshot
 from bridge.http.access import Refusal
 
 Fields = Mapping[str, object]

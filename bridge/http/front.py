@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Protocol
 
-from bridge.core.model import Event, SetVariables, Snapshot
+from bridge.core.events import Event, Override, SetVariables
+from bridge.core.model import Snapshot
 from bridge.http import api, cnf, feed
-from bridge.http.access import Access, Refusal
+from bridge.http.access import Access, Door, Refusal
 from bridge.http.wsgi import Answer, App, Headers
 
 STORE_S = 5.0
@@ -68,7 +69,7 @@ class Front:
             if environ["PATH_INFO"] != "/cnf":
                 return self._rest(environ, start)
             call = self._call(environ)
-            answer = _answer(lambda: self._carried_out(call))
+            answer = _answer(lambda: self._carried_out(environ, call))
         except Refusal as refusal:
             answer = _refused(refusal)
         start_response(answer.status, answer.headers)
@@ -91,31 +92,40 @@ class Front:
         snapshot = self._hub.ask_now(event) if isinstance(event, SetVariables) else None
         if snapshot is None or not isinstance(event, SetVariables):
             return None
+        environ["bridge.set"] = event
         return lambda: _answer(lambda: self._followed(event, snapshot, call.confirm_s()))
 
     def _call(self, environ: dict[str, Any]) -> cnf.Call:
         if environ["REQUEST_METHOD"] not in ("GET", "POST"):
             raise Refusal(405, "use GET or POST", ("Allow", "GET, POST"))
         query = cnf.query_of(environ["QUERY_STRING"])
+        door: Door = environ["bridge.door"]
+        command = query.get("cmd", "")
+        if command in cnf.COMMANDS and not door.runs(command):
+            raise Refusal(403, f"the {door.name} door, role {door.role}, does not lead to {command}")
         body = b""
         if "CONTENT_LENGTH" in environ:
             environ["wsgi.input"].seek(0)
             body = environ["wsgi.input"].read()
-        call = cnf.Call(query, body, environ["bridge.door"].source, self._hub.snapshot)
+        call = cnf.Call(query, body, door.source, self._hub.snapshot, environ["bridge.peer"])
         call.confirm_s()
         return call
 
-    def _carried_out(self, call: cnf.Call) -> Document:
+    def _carried_out(self, environ: dict[str, Any], call: cnf.Call) -> Document:
         """Set or read variables, or be told of a device: the answer and its headers."""
         result = cnf.run(call)
         if isinstance(result, feed.Fed):
             return self._feeder.take(result), []
-        if not isinstance(result, SetVariables):
+        if not isinstance(result, SetVariables | Override):
             return result, []
+        if isinstance(result, SetVariables):
+            environ["bridge.set"] = result
         try:
             snapshot = self._hub.ask(result)
         except TimeoutError as error:
             raise Refusal(503, f"not accepted: {error}") from None
+        if isinstance(result, Override):
+            return "ok", []
         return self._followed(result, snapshot, call.confirm_s())
 
     def _followed(self, event: SetVariables, snapshot: Snapshot, confirm_s: float | None) -> Document:

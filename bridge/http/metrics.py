@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from bridge.core.model import Device, Snapshot, Unknown
+from bridge.core.decision import Unknown
+from bridge.core.model import Device, Snapshot
 from bridge.core.variables import current
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -20,6 +21,10 @@ HELP = {
     "grid_limit_w": "House limit in force, watts.",
     "grid_power_w": "Power at the house connection, import positive, watts.",
     "grid_state": "1 for the state the house limit is in: init, unlimited, limited or failsafe.",
+    "grid_since_seconds": "Since when the house limit is in this state, Unix time.",
+    "grid_until_seconds": "When the house limit runs out, Unix time; only while it is to.",
+    "grid_minimum_w": "What the grid operator owes the controllable devices, watts.",
+    "grid_below_minimum": "1 while the house limit is lower than that.",
     "rounds_total": "Rounds the hub decided since the start.",
     "receipts_total": "Accepted sets of variables.",
     "receipts_stored_total": "Accepted sets of variables that are on disk.",
@@ -30,6 +35,7 @@ HELP = {
     "wallbox_limit_a": "Tightest bound on a wallbox alone, amperes per line.",
     "wallbox_confirmed_a": "Current a wallbox was read back to offer, amperes per line.",
     "alarm": "1 for each alarm that is raised.",
+    "certificate_expires_seconds": "Until when a certificate of the store is valid, Unix time.",
 }
 
 
@@ -52,6 +58,12 @@ def _of(snapshot: Snapshot) -> Iterator[Sample]:
     if decision.grid.power_w is not None:
         yield "grid_power_w", {}, decision.grid.power_w
     yield "grid_state", {"state": decision.grid.state}, 1.0
+    yield "grid_since_seconds", {}, decision.grid.since
+    if decision.grid.until is not None:
+        yield "grid_until_seconds", {}, decision.grid.until
+    if decision.grid.minimum_w is not None:
+        yield "grid_minimum_w", {}, decision.grid.minimum_w
+        yield "grid_below_minimum", {}, float(decision.grid.below_minimum)
     yield "rounds_total", {}, snapshot.revision
     yield "receipts_total", {}, state.last_receipt
     yield "receipts_stored_total", {}, state.stored_receipt
@@ -72,6 +84,8 @@ def _of(snapshot: Snapshot) -> Iterator[Sample]:
             yield "wallbox_confirmed_a", {"id": name}, offer.confirmed_a
     for name in decision.alarms:
         yield "alarm", {"name": name}, 1.0
+    for name, ends in state.certificates.items():
+        yield "certificate_expires_seconds", {"name": name}, ends
 
 
 def _labels(labels: Mapping[str, str]) -> str:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from queue import Full, Queue
 
-from bridge.core.model import SetVariables, Snapshot
+from bridge.core.events import Override, SetVariables
+from bridge.core.model import Snapshot
 from bridge.hub import Hub
 from bridge.mqtt.commands import Order, Request, understand
 
@@ -58,11 +59,14 @@ class Clerk:
             except Exception:
                 logger.exception("the command %s failed", request.command)
 
-    def _obey(self, order: Order, event: SetVariables) -> str:
+    def _obey(self, order: Order, event: SetVariables | Override) -> str:
         try:
-            receipt = self._hub.ask(event).state.receipt_of(event)
+            state = self._hub.ask(event).state
         except TimeoutError:
             return order.error("not confirmed in time; it may still take effect")
+        if isinstance(event, Override):
+            return order.ok()
+        receipt = state.receipt_of(event)
         if receipt is None:
             return order.error("in force, but nothing is known of its storage")
         number = receipt.id

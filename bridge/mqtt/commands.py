@@ -12,8 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
-from bridge.core.model import SetVariables, Snapshot
-from bridge.core.variables import Refused, accept, listing
+from bridge.core import overrides
+from bridge.core.events import Override, SetVariables
+from bridge.core.inputs import number
+from bridge.core.model import Snapshot
+from bridge.core.variables import Pair, Refused, accept, listing
 
 SOURCE = "mqtt"
 MAX_PAYLOAD = 65_536
@@ -39,7 +42,7 @@ class Order:
     """
 
     head: Mapping[str, Any]
-    event: SetVariables | None = None
+    event: SetVariables | Override | None = None
     answer: str = ""
 
     def ok(self, **more: Any) -> str:
@@ -75,7 +78,7 @@ def understand(request: Request, snapshot: Snapshot, utc: float) -> Order:
         result = _COMMANDS[request.command](body, snapshot)
     except Refused as refused:
         return Order(bare.head, answer=bare.error(str(refused)))
-    if isinstance(result, SetVariables):
+    if isinstance(result, SetVariables | Override):
         return Order(bare.head, event=result)
     return Order(bare.head, answer=bare.ok(**result))
 
@@ -117,20 +120,35 @@ def _set_cm_vars(body: dict[str, Any], snapshot: Snapshot) -> SetVariables:
     return accept(snapshot.config, pairs, bool(clear), SOURCE, snapshot.state)
 
 
-def _pair(number: int, entry: object) -> tuple[str, float | str]:
-    name, expression = (entry.get("name"), entry.get("expr")) if isinstance(entry, dict) else (None, None)
+def _pair(number: int, entry: object) -> Pair:
+    known = entry if isinstance(entry, dict) else {}
+    name, expression = known.get("name"), known.get("expr")
     if not isinstance(name, str):
         raise Refused(f"vars, entry {number}: name is missing")
     if isinstance(expression, bool) or not isinstance(expression, int | float | str):
         raise Refused(f"{name[:80]}: expr must be a number or a formula")
-    return name, expression
+    return name, expression, known.get("ttl")
 
 
 def _get_cm_vars(body: dict[str, Any], snapshot: Snapshot) -> dict[str, Any]:
     return {"vars": listing(snapshot)}
 
 
-_COMMANDS: Mapping[str, Callable[[dict[str, Any], Snapshot], SetVariables | dict[str, Any]]] = {
+def _override_device(body: dict[str, Any], snapshot: Snapshot) -> Override:
+    wallbox, flags, milliamperes = body.get("dev_id"), body.get("flags", ""), body.get("mamps")
+    if not isinstance(wallbox, str) or not isinstance(flags, str):
+        raise Refused('dev_id and flags are texts such as {"dev_id":"E1","flags":"C"}')
+    current_a: float | None = None
+    if milliamperes is not None:
+        try:
+            current_a = number(milliamperes) / 1000
+        except ValueError as error:
+            raise Refused(f"mamps: {error}") from error
+    return overrides.accept(snapshot.config, snapshot.state, wallbox, flags, current_a, SOURCE)
+
+
+_COMMANDS: Mapping[str, Callable[[dict[str, Any], Snapshot], SetVariables | Override | dict[str, Any]]] = {
     "set_cm_vars": _set_cm_vars,
     "get_cm_vars": _get_cm_vars,
+    "override_device": _override_device,
 }

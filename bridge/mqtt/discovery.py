@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from bridge import __version__
-from bridge.core.config import DeviceConfig
+from bridge.core.config import DeviceConfig, WallboxConfig
 from bridge.core.model import Device, Snapshot
 from bridge.mqtt.render import Topics, digits
 
@@ -67,6 +67,7 @@ def documents(snapshot: Snapshot) -> Topics:
         components = _sensors((*values, *_DECIDED)) | {
             "state": {"name": "State", "device_class": "enum", "options": list("ABCDEF")},
             "reason": {"name": "Reason", "entity_category": "diagnostic"},
+            **_overrides(base, box),
         }
         found[f"wallbox_{box.id}"] = _device(base, f"wallboxes/{box.id}", box, components)
     node = f"{prefix}/device/{_slug(base)}"
@@ -117,6 +118,33 @@ def _document(base: str, branch: str, device: dict[str, Any], components: dict[s
         "availability_mode": "all",
         "components": components,
     }
+
+
+def _overrides(base: str, box: WallboxConfig) -> dict[str, Component]:
+    """What may be switched and limited until the car leaves; without a car the state stays as it is."""
+    template = f'{{"dev_id": "{box.id}", "mamps": {{{{ (value * 1000) | round }}}}}}'
+    switch = {
+        "platform": "switch",
+        "name": "Charging allowed",
+        "payload_on": json.dumps({"dev_id": box.id, "flags": "c"}),
+        "payload_off": json.dumps({"dev_id": box.id, "flags": "C"}),
+        "state_on": "true",
+        "state_off": "false",
+    }
+    number = {
+        "platform": "number",
+        "name": "Current until the car leaves",
+        "command_template": template,
+        "value_template": "{{ value or 'None' }}",
+        "device_class": "current",
+        "unit_of_measurement": "A",
+        "min": box.least_a,
+        "max": box.capability.max_a,
+    }
+    found: dict[str, Component] = {"enabled": switch, "override_a": number}
+    for component in found.values():
+        component["command_topic"] = f"{base}/request/override_device"
+    return found
 
 
 def _sensors(quantities: Iterable[str]) -> dict[str, Component]:

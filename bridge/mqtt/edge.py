@@ -34,13 +34,17 @@ HEAD_START_S = 0.005
 SWEEP_S = 5.0
 """So long after each connect we listen to our own tree, to remove what a former configuration left there."""
 
-_ROOMS = ("grid", "vars", "meters", "wallboxes", "alarm")
+_ROOMS = ("grid", "groups", "vars", "meters", "wallboxes", "alarm", "journal")
 
 
 class MqttEdge:
-    """Publishes the topic tree of ``hub`` at the configured broker and asks the hub for what commands want."""
+    """Publishes the topic tree of ``hub`` at the configured broker and asks the hub for what commands want.
 
-    def __init__(self, config: Config, hub: Hub) -> None:
+    ``via``: the address that leads to a broker behind the gateway (``mqtt.tunnel``).
+    """
+
+    def __init__(self, config: Config, hub: Hub, via: tuple[str, int] | None = None) -> None:
+        self._via = via
         self._newest = hub.snapshot
         self._shown: Snapshot | None = None
         self._hub = hub
@@ -184,7 +188,7 @@ class MqttEdge:
         if self._config.discovery:
             topics.append((birth(self._config.discovery), 0))
         self._links += 1
-        return Link(self._config, topics, self._wake.set, self._received, protocol, self._inputs.topics)
+        return Link(self._config, topics, self._wake.set, self._received, protocol, self._inputs.topics, self._via)
 
     @property
     def _connection(self) -> Connection:

@@ -13,8 +13,9 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from bridge.core.config import Config, DeviceConfig, SetpointConfig, SourceConfig, WallboxConfig
+from bridge.core.events import Confirmed, Event, Link, Read, Reading
 from bridge.core.inputs import letter, number
-from bridge.core.model import Confirmed, Device, Event, Link, Read, Reading, Snapshot
+from bridge.core.model import Device, Snapshot
 
 MAX_PAYLOAD = 65_536
 LAND_S = 2.0

@@ -73,11 +73,23 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class _Relayed(Client):
+    """A client whose connection may lead to another address than the one it names."""
+
+    via: tuple[str, int] | None = None
+
+    def _create_socket_connection(self) -> socket.socket:
+        if self.via is None:
+            return super()._create_socket_connection()
+        return socket.create_connection(self.via, self._connect_timeout)
+
+
 class Link:
     """One client of one broker, connecting again and again until :meth:`close`.
 
     ``subscribe``: the filters to subscribe to after every CONNACK, with their QoS. ``foreign``: topics of others, whose
-    messages are marked as retained only when the broker had kept them. ``wake`` is called when there is something new
+    messages are marked as retained only when the broker had kept them. ``via``: where to connect instead, for a broker
+    behind the gateway; its name stays what its certificate says. ``wake`` is called when there is something new
     to look at: a fresh connection (:attr:`connections` grew) or room for more messages. ``received`` gets every
     message. Both are called on paho's thread.
     """
@@ -90,6 +102,7 @@ class Link:
         received: Callable[[MQTTMessage], None],
         protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
         foreign: Iterable[str] = (),
+        via: tuple[str, int] | None = None,
     ) -> None:
         self.connected = False
         self.connections = 0
@@ -108,7 +121,9 @@ class Link:
         self._said = ""
         # A name that stays: after a broken line the broker then ends the old connection (and its last will) before
         # the new one says "online", not after.
-        self._client = client = Client(CallbackAPIVersion.VERSION2, re.sub(r"\W", "-", config.topic), protocol=protocol)
+        name = re.sub(r"\W", "-", config.topic)
+        self._client = client = _Relayed(CallbackAPIVersion.VERSION2, name, protocol=protocol)
+        client.via = via
         client.on_socket_open = _no_delay
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail

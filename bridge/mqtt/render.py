@@ -6,13 +6,19 @@ that was there before is published once with an empty payload. ``docs/mqtt.md`` 
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
 
 from bridge.core.config import DeviceConfig, MeterConfig, WallboxConfig
-from bridge.core.model import Device, GridDecision, Offer, Setpoint, Snapshot, Unknown, Variable
+from bridge.core.decision import GridDecision, GroupDecision, Setpoint, Unknown
+from bridge.core.expiry import ends_at
+from bridge.core.journal import instant
+from bridge.core.model import Device, Offer, Overridden, Snapshot, Variable
+from bridge.core.phases import lines
+from bridge.core.session import Session
+from bridge.core.sessions import shown
 from bridge.core.variables import current, fresh
 
 Topics = dict[str, str]
@@ -77,16 +83,23 @@ def _branches(snapshot: Snapshot) -> Iterator[_Branch]:
     config, state, decision, now = snapshot.config, snapshot.state, snapshot.decision, snapshot.now
     yield "grid", _grid, (decision.grid,)
     yield "alarm", _alarms, (decision.alarms,)
+    yield "journal", _journal, (state.journal.head,)
     for key, variable in current(config, state).items():
-        yield f"vars/{variable.name}", _variable, (variable, decision.values.get(key), decision.notes.get(key, ""))
+        until = None if variable.expired else ends_at(config, key, variable)
+        said = (decision.values.get(key), decision.notes.get(key, ""), until)
+        yield f"vars/{variable.name}", _variable, (variable, *said)
+    for group in config.groups:
+        yield f"groups/{group.id}", _group, (group.name, decision.groups.get(group.id))
     unread, devices = Device(), state.devices
     for meter in config.meters:
         device = devices.get(meter.id, unread)
         yield f"meters/{meter.id}", _meter, (meter, device, fresh(meter, device, now))
     for box in config.wallboxes:
         device, id_ = devices.get(box.id, unread), box.id
-        inputs = (box, device, fresh(box, device, now), decision.setpoints.get(id_), state.offers.get(id_))
+        decided = (decision.setpoints.get(id_), state.offers.get(id_), state.overrides.get(id_), lines(state, box))
+        inputs = (box, device, fresh(box, device, now), *decided)
         yield f"wallboxes/{id_}", _wallbox, inputs
+        yield f"wallboxes/{id_}/session", _session, (state.sessions.open.get(id_), state.sessions.last.get(id_))
 
 
 def _grid(grid: GridDecision) -> Topics:
@@ -96,6 +109,21 @@ def _grid(grid: GridDecision) -> Topics:
         "reason": grid.reason,
         "source": grid.source,
         "state": grid.state,
+        "since": instant(grid.since),
+        "until": instant(grid.until) if grid.until else "",
+        "minimum_w": number(grid.minimum_w, _FINE),
+        "below_minimum": "true" if grid.below_minimum else "false",
+    }
+
+
+def _group(name: str, decided: GroupDecision | None) -> Topics:
+    if decided is None:
+        return {"name": name}
+    return {
+        "name": name,
+        "room_a": number(decided.room_a, _FINE),
+        "reason": decided.reason,
+        "source": decided.source,
     }
 
 
@@ -103,7 +131,11 @@ def _alarms(alarms: Mapping[str, str]) -> Topics:
     return {level(name): text for name, text in alarms.items()}
 
 
-def _variable(variable: Variable, value: float | Unknown | None, note: str) -> Topics:
+def _journal(head: str) -> Topics:
+    return {"head": head}
+
+
+def _variable(variable: Variable, value: float | Unknown | None, note: str, until: float | None) -> Topics:
     return {
         "": number(value) if isinstance(value, float | int) else "",
         "expr": variable.formula.text,
@@ -111,6 +143,7 @@ def _variable(variable: Variable, value: float | Unknown | None, note: str) -> T
         "set_at": instant(variable.set_at) if variable.set_at else "",  # never set: still its initial value
         "error": value.reason if isinstance(value, Unknown) else "",
         "note": note,
+        "until": instant(until) if until else "",
     }
 
 
@@ -119,13 +152,34 @@ def _meter(meter: MeterConfig, device: Device, online: bool) -> Topics:
 
 
 def _wallbox(
-    box: WallboxConfig, device: Device, online: bool, setpoint: Setpoint | None, offer: Offer | None
+    box: WallboxConfig,
+    device: Device,
+    online: bool,
+    setpoint: Setpoint | None,
+    offer: Offer | None,
+    override: Overridden | None,
+    connected: int,
 ) -> Topics:
-    topics = {"state": "F", "phases": str(len(box.lines))} | _measured(device, online) | _device(box, online)
+    topics = {"state": "F", "phases": str(connected)} | _measured(device, online) | _device(box, online)
+    if box.switches:
+        topics["phases"] = str(connected)  # what is certain now, not what was read some polls ago
     topics["limit_a"] = number(setpoint.limit_a, _FINE) if setpoint else ""
     topics["setpoint_a"] = number(setpoint.current_a, _FINE) if setpoint else ""
     topics["confirmed_a"] = number(offer.confirmed_a, _FINE) if offer and online else ""
+    topics["enabled"] = "false" if override and "charging" in override.off else "true"
+    topics["override_a"] = number(override.current_a, _FINE) if override else ""
     topics["reason"] = setpoint.reason if setpoint else ""
+    return topics
+
+
+def _session(session: Session | None, last: Session | None) -> Topics:
+    topics = {"last": json.dumps(shown(last, instant))} if last else {}
+    if session is None or session.ended:
+        return topics
+    topics["started_at"] = instant(session.plugged_at)
+    topics["energy_wh"] = number(session.energy_wh, _DIGITS["wh"])
+    topics["charging_s"] = number(session.charging_s // 60 * 60)  # nobody needs a message each second for that
+    topics["paused_reason"] = session.spans[-1].why
     return topics
 
 
@@ -158,11 +212,6 @@ def number(value: float | None, decimals: int | None = None) -> str:
         return ""
     rounded = value if decimals is None else round(value, decimals)
     return repr(float(rounded) + 0.0).removesuffix(".0")
-
-
-def instant(utc: float) -> str:
-    """Unix time in seconds as ISO 8601 in UTC, to the millisecond: ``2026-11-22T12:00:00.000Z``."""
-    return datetime.fromtimestamp(utc, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def level(name: str) -> str:

@@ -6,7 +6,7 @@ import json
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from http.client import HTTPConnection
 from pathlib import Path
@@ -14,12 +14,18 @@ from pathlib import Path
 import pytest
 
 from bridge.core.config import Config, GridConfig, HttpConfig, MeterConfig, VariableConfig, WallboxConfig
+from bridge.core.events import Event, Stored
 from bridge.core.formulas import parse
-from bridge.core.model import Event, Now, Snapshot, State, Stored
+from bridge.core.model import Now, Snapshot, State
 from bridge.http import edge as http_edge
 from bridge.http import passwords
+from bridge.http.administration import Administration
+from bridge.http.door import Secure
 from bridge.http.passwords import PasswordFile
+from bridge.http.sessions import Archive
 from bridge.hub import Hub
+from bridge.smgw.administration import Administration as Certificates
+from bridge.smgw.store import Store
 
 PASSWORD = "1234abcd"
 BASIC = "Basic YWRtaW46MTIzNGFiY2Q="
@@ -73,10 +79,30 @@ class Disk:
             self.hub.post(Stored(self._done, self.error))
 
 
+class File:
+    """A configuration that takes every text and does nothing about it."""
+
+    text = "grid: {connection_power_w: 55000}\n"
+
+    def read(self) -> str:
+        return self.text
+
+    def adopt(self, text: str) -> bool:
+        self.text = text
+        return False
+
+
 class Bridge:
     """The bridge under test, and how to talk to it."""
 
-    def __init__(self, folder: Path, password: str | None = PASSWORD, config: Config | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        password: str | None = PASSWORD,
+        config: Config | None = None,
+        secured: Mapping[str, Secure] | None = None,
+        archive: Archive | None = None,
+    ) -> None:
         config = config or site()
         self.disk = Disk()
         self.hub = Hub(config, State(), lambda: Now(time.monotonic(), time.time()))
@@ -85,7 +111,16 @@ class Bridge:
         if password:
             self.passwords.set(password)
         self.samples: list[tuple[str, dict[str, str], float]] = []
-        self.edge = http_edge.HttpEdge(config, self.hub, self.passwords, [lambda: self.samples])
+        self.store = Store(folder / "certificates")
+        self.edge = http_edge.HttpEdge(
+            config,
+            self.hub,
+            self.passwords,
+            [lambda: self.samples],
+            secured=secured,
+            archive=archive,
+            administration=Administration(File(), Certificates(self.store, dict)),
+        )
         self.hub.start([self.disk, self.edge])
         self.edge.start()
         self.port = self.edge.ports["lan"]

@@ -88,10 +88,26 @@ def test_the_lan_door_asks_for_the_password(header: str, status: int) -> None:
         (SUPPLIER, "/api/v1/password", 403),
         (SUPPLIER, "/healthz", 200),
         (CLOSED, "/cnf", 403),
+        (CLOSED, "/healthz", 403),
     ],
 )
 def test_the_door_says_what_the_far_end_may_do(door: Door, path: str, status: int) -> None:
     assert Gate().ask(path, door) == status
+
+
+@pytest.mark.parametrize(
+    ("door", "command", "may"),
+    [
+        (SMGW, "set_ajax_meter", True),
+        (SUPPLIER, "set_cm_vars", True),
+        (SUPPLIER, "get_cm_vars", True),
+        (SUPPLIER, "set_ajax_meter", False),
+        (SUPPLIER, "a_command_of_tomorrow", False),
+        (CLOSED, "get_cm_vars", False),
+    ],
+)
+def test_a_supplier_has_two_commands(door: Door, command: str, may: bool) -> None:
+    assert door.runs(command) is may
 
 
 def test_a_right_password_is_checked_slowly_only_once() -> None:

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core import step
-from bridge.core.model import Now, SetVariables, Snapshot, State
+from bridge.core.events import SetVariables
+from bridge.core.model import Now, Snapshot, State
 from bridge.http import cnf
 from bridge.http.access import Refusal
 from tests.http.conftest import site
@@ -50,6 +51,20 @@ def test_a_set_becomes_one_event(
     assert (shown, event.clear, event.source) == (expected, clear, "admin")
 
 
+@pytest.mark.parametrize(
+    ("query", "body", "expected"),
+    [
+        ("name=Avail&val=50&ttl=600", b"", {"avail": 600.0}),
+        ("", b'{"vars":[{"name":"A","expr":1,"ttl":5},{"name":"B","expr":2}]}', {"a": 5.0}),
+        ("", b'{"vars":[{"name":"A","expr":1,"ttl":"2.5"},{"name":"B","expr":2,"ttl":null}]}', {"a": 2.5}),
+    ],
+)
+def test_a_set_may_say_for_how_long(snapshot: Snapshot, query: str, body: bytes, expected: dict[str, float]) -> None:
+    event = cnf.run(call(snapshot, f"cmd=set_cm_vars&{query}", body))
+    assert isinstance(event, SetVariables)
+    assert event.ttl_s == expected
+
+
 VENDOR_MISTAKE = b'{"vars": [{ "name": "var1", "expr": 1.5 }], { "name": "var2", "expr": 2 }] }'
 
 REFUSED = [
@@ -58,6 +73,10 @@ REFUSED = [
     ("cmd=set_cm_vars&val=1", b"", 400, "name is missing"),
     ("cmd=set_cm_vars&name=A", b"", 400, "val is missing"),
     ("cmd=set_cm_vars&name=A&val=", b"", 400, "val is missing"),
+    ("cmd=set_cm_vars&name=A&val=1&ttl=soon", b"", 400, "A: ttl is a number of seconds above 0"),
+    ("cmd=set_cm_vars&name=A&val=1&ttl=", b"", 400, "A: ttl is a number of seconds above 0"),
+    ("cmd=set_cm_vars", b'{"vars":[{"name":"A","expr":1,"ttl":-1}]}', 400, "A: ttl is a number of seconds above 0"),
+    ("cmd=set_cm_vars&ttl=5", b'{"vars":[{"name":"A","expr":1}]}', 400, "name, val or ttl in the query and a body"),
     ("cmd=set_cm_vars&name=A&val=1&clear=yes", b"", 400, "clear is 0 or 1"),
     ("cmd=set_cm_vars&name=A&val=1&name=B", b"", 400, "name is given twice"),
     ("cmd=set_cm_vars&name=A&val=nan", b"", 400, "A:"),

@@ -8,14 +8,17 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
-from bridge.core.model import Stored
+from bridge.core.events import Stored
+from bridge.http import connection as connection_module
 from bridge.http import door as door_module
 from bridge.http import edge as edge_module
 from bridge.http.access import Door
+from bridge.http.door import Secured
 from tests.http.conftest import Bridge, read_all, request_head
 
 OK = b'"ok"'
@@ -140,8 +143,8 @@ def deaf(wire: socket.socket) -> None:
 def test_slow_peers_hold_nobody_up(
     bridge: Bridge, monkeypatch: pytest.MonkeyPatch, attack: Callable[[socket.socket], None]
 ) -> None:
-    monkeypatch.setattr(door_module, "RECEIVE_S", 0.6)
-    monkeypatch.setattr(door_module, "IDLE_S", 0.6)
+    monkeypatch.setattr(connection_module, "RECEIVE_S", 0.6)
+    monkeypatch.setattr(connection_module, "IDLE_S", 0.6)
     bridge.source = "127.0.0.2"
     wires = [bridge.connect() for _ in range(20)]
     over = threading.Event()
@@ -228,9 +231,11 @@ def guarded(tmp_path: Path, keys: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     tls.load_cert_chain(keys / "server.crt", keys / "server.key")
     tls.load_verify_locations(keys / "client.crt")
     tls.verify_mode = ssl.CERT_REQUIRED
-    gateway = edge_module.Opening(Door("smgw", "smgw", password=False), "127.0.0.1:0", tls)
+    client = ssl.PEM_cert_to_DER_cert((keys / "client.crt").read_text())
+    secured = Secured(tls, {sha256(client).hexdigest(): "admin"})
+    gateway = edge_module.Opening(Door("smgw", "smgw", password=False), "127.0.0.1:0", lambda: secured)
     plain = edge_module.openings_of
-    monkeypatch.setattr(edge_module, "openings_of", lambda config: [*plain(config), gateway])
+    monkeypatch.setattr(edge_module, "openings_of", lambda *given: [*plain(*given), gateway])
     bridge = Bridge(tmp_path)
     yield bridge
     bridge.stop()
@@ -254,7 +259,7 @@ def test_the_other_door_knows_its_peer_by_certificate(guarded: Bridge, keys: Pat
 def test_peers_that_never_finish_the_handshake_hold_nobody_up(
     guarded: Bridge, keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(door_module, "RECEIVE_S", 0.5)
+    monkeypatch.setattr(door_module, "HANDSHAKE_S", 0.5)
     wires = [socket.create_connection(("127.0.0.1", guarded.edge.ports["smgw"])) for _ in range(20)]
     assert guarded.ask("/healthz")[0] == 200
     listener = guarded.edge._listeners[1]

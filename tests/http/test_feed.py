@@ -8,7 +8,8 @@ import time
 import pytest
 
 from bridge.core import step
-from bridge.core.model import Link, Now, Read, State
+from bridge.core.events import Link, Read
+from bridge.core.model import Now, State
 from bridge.http import cnf
 from bridge.http.access import Refusal
 from bridge.http.feed import Fed, orders

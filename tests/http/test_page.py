@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.model import Link, Read
+from bridge.core.events import Link, Read
 from tests.http.browser import chromium
 from tests.http.conftest import BASIC, Bridge
 

@@ -15,7 +15,9 @@ from typing import Any
 import pytest
 
 from bridge.core import step
-from bridge.core.model import Confirmed, Link, Now, Read, Stored
+from bridge.core.events import Confirmed, Link, Read, Stored
+from bridge.core.model import Now
+from bridge.http.administration import Administration
 from bridge.http.app import Views, make_app
 from bridge.http.passwords import PasswordFile
 from tests.http.conftest import BASIC, Bridge, read_all, request_head
@@ -250,24 +252,29 @@ def test_the_api_description_is_true(bridge: Bridge) -> None:
     assert isinstance(document, dict)
     described = {(path, method.upper()) for path, item in document["paths"].items() for method in item}
     bridge.ask(f"{SET}&name=AVAIL&val=50")
+    assert bridge.ask("/api/v1/certificates/cls/create", "{}")[0] == 200
     for path, method in described:
         if method == "GET" and path != "/api/v1/events":
-            url = path.format(number=1) + ("?cmd=get_cm_vars" if path == "/cnf" else "")
+            url = path.format(number=1, name="cls") + ("?cmd=get_cm_vars" if path == "/cnf" else "")
             assert bridge.ask(url)[0] == 200, path
-    app = make_app(Views(lambda: bridge.hub.snapshot, bridge.passwords))
+    app = make_app(Views(lambda: bridge.hub.snapshot, bridge.passwords), Administration(None, None))  # type: ignore[arg-type]
     served = {
-        (re.sub(r"<.*?:(.*?)>", r"{\1}", rule.rule), method)
+        (re.sub(r"<(?:.*?:)?(.*?)>", r"{\1}", rule.rule), method)
         for rule in app.url_map.iter_rules()
         for method in rule.methods or ()
-        if rule.rule.startswith("/api/v1") and method in ("GET", "POST")
+        if rule.rule.startswith("/api/v1") and method not in ("HEAD", "OPTIONS")
     }
     assert served == {(path, method) for path, method in described if path.startswith("/api/v1")}
 
 
-@pytest.mark.parametrize("path", ["/api/v1/snapshot", "/api/v1/variables", "/api/v1/devices", "/api/v1/receipts/1"])
+@pytest.mark.parametrize(
+    "path",
+    ["/api/v1/snapshot", "/api/v1/variables", "/api/v1/devices", "/api/v1/receipts/1", "/api/v1/certificates"],
+)
 def test_answers_have_the_fields_the_description_says(bridge: Bridge, path: str) -> None:
     bridge.ask(f"{SET}&name=AVAIL&val=50")
     bridge.happen(Link("E1", True), Read("E1", {"state": "C", "power_w": 11.5}, time.monotonic()))
+    assert bridge.ask("/api/v1/certificates/cls/create", "{}")[0] == 200
     _, document = bridge.json("/api/openapi.json")
     assert isinstance(document, dict)
     place = document["paths"][re.sub(r"\d+$", "{number}", path)]["get"]["responses"]["200"]
@@ -301,3 +308,15 @@ def check(document: Any, schema: Any, value: object, at: str) -> None:
             assert inner, f"{at}.{name} is not described"
             check(document, inner, one, f"{at}.{name}")
     return None
+
+
+def test_explain_answers_for_given_values_and_sets_nothing(bridge: Bridge) -> None:
+    before = bridge.json("/api/v1/variables")
+    status, told = bridge.json("/api/v1/explain?AVAIL=10")
+    assert status == 200
+    assert isinstance(told, dict)
+    assert told["grid"]["limit_w"] == 5500
+    assert any("AVAIL = 10 (assumed)" in sentence for sentence in told["sentences"])
+    assert bridge.json("/api/v1/variables") == before
+    assert bridge.json("/api/v1/explain?AVAIL=10%20%2B")[0] == 400
+    assert bridge.json("/api/v1/explain?9=1")[0] == 400

@@ -8,8 +8,10 @@ from types import TracebackType
 
 from bridge import schema
 from bridge.core.config import Config, DeviceConfig, GridConfig, MeterConfig, WallboxConfig
+from bridge.core.decision import Decision, GridDecision, Setpoint
+from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed, Read
 from bridge.core.formulas import parse
-from bridge.core.model import Confirmed, Decision, Event, GridDecision, Link, Now, Read, Setpoint, Snapshot, State
+from bridge.core.model import Now, Snapshot, State
 from bridge.modbus.edge import ModbusEdge
 from bridge.modbus.profile import Profile
 
@@ -67,10 +69,10 @@ class House:
     ) -> None:
         self.edge.stop()
 
-    def offer(self, **amperes: float) -> int:
-        """Offer setpoints to wallboxes; returns the snapshot's revision."""
+    def offer(self, phases: int | None = None, **amperes: float) -> int:
+        """Offer setpoints to wallboxes, all to be on so many phases; returns the snapshot's revision."""
         self.revision += 1
-        self.edge.offer(snapshot(self.config, amperes, self.revision))
+        self.edge.offer(snapshot(self.config, amperes, self.revision, phases))
         return self.revision
 
     def of(self, kind: type[Event], name: str) -> list[Event]:
@@ -96,6 +98,11 @@ class House:
     def confirmed(self, name: str) -> list[Confirmed]:
         return self.of(Confirmed, name)  # type: ignore[return-value]
 
+    def switched(self, name: str) -> list[tuple[int | None, int]]:
+        """The phases a wallbox told, each with its revision."""
+        told = [e for e in list(self.events) if isinstance(e, PhasesConfirmed) and e.wallbox == name]
+        return [(event.phases, event.revision) for event in told]
+
     def holds(self, name: str, amperes: float, timeout_s: float = 5.0) -> bool:
         """Wait until the newest confirmation of a box is of this current."""
         return self.until(lambda: [c.current_a for c in self.confirmed(name)[-1:]] == [amperes], timeout_s)
@@ -114,8 +121,8 @@ def configuration(devices: Sequence[DeviceConfig]) -> Config:
     )
 
 
-def snapshot(config: Config, amperes: Mapping[str, float], revision: int) -> Snapshot:
-    setpoints = {name: Setpoint(a, a, a, "test", "test") for name, a in amperes.items()}
+def snapshot(config: Config, amperes: Mapping[str, float], revision: int, phases: int | None = None) -> Snapshot:
+    setpoints = {name: Setpoint(a, a, a, "test", "test", phases) for name, a in amperes.items()}
     decision = Decision({}, GridDecision(11000, "limited", "test", "test"), setpoints)
     return Snapshot(config, State(), decision, Now(0.0, 0.0), revision)
 

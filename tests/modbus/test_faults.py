@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bridge.core.model import Link
+from bridge.core.events import Link
 from tests.modbus.house import BOX, METER, House, box, meter
 from tests.modbus.rogue import Asked, Rogue
 

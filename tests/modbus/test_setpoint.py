@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from bridge.core.model import Confirmed
+from bridge.core.events import Confirmed
 from bridge.modbus.wire import Request, Wire
 from tests.modbus.house import BOX, METER, House, box, meter
 from tests.modbus.rogue import Asked, Rogue

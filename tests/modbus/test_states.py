@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from bridge.core.model import Link, Read
+from bridge.core.events import Link, Read
 from tests.core.sites import House as Core
 from tests.core.sites import site
 from tests.modbus.house import BOX, METER, House, box, meter

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from bridge import app
-from bridge.core.model import Link
+from bridge.core.events import Link
 from bridge.errors import ConfigError
 from bridge.modbus.address import Where, locate
 from bridge.modbus.load import load

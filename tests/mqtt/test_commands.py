@@ -8,8 +8,9 @@ from dataclasses import replace
 import pytest
 
 from bridge.core.config import VariableConfig
+from bridge.core.events import Override, SetVariables
 from bridge.core.formulas import parse
-from bridge.mqtt.commands import MAX_PAYLOAD, Request, answer_topic, understand
+from bridge.mqtt.commands import MAX_PAYLOAD, Order, Request, answer_topic, understand
 from tests.core.sites import House, site
 
 UTC = 1_790_000_000.0
@@ -35,16 +36,25 @@ def ask(body: object, command: str = "set_cm_vars", retained: bool = False) -> d
 def test_a_set_becomes_one_event() -> None:
     body = {"id": "7", "vars": [{"name": "wish", "expr": 3}, {"name": "FREE", "expr": "WISH * 2"}], "expires_at": SOON}
     order = understand(Request("set_cm_vars", json.dumps(body).encode()), house().snapshot, UTC)
-    assert order.event is not None
+    assert isinstance(order.event, SetVariables)
     assert [(name, formula.text) for name, formula in order.event.variables] == [("wish", "3"), ("FREE", "WISH * 2")]
     assert (order.event.clear, order.event.source) == (False, "mqtt")
     assert json.loads(order.ok(receipt=12)) == {"id": "7", "status": "ok", "receipt": 12}
     assert json.loads(order.error("why")) == {"id": "7", "status": "error", "error": "why"}
 
 
+def test_a_set_may_say_for_how_long() -> None:
+    body = {"vars": [{"name": "wish", "expr": 3, "ttl": 60}, {"name": "FREE", "expr": 1}]}
+    order = understand(Request("set_cm_vars", json.dumps(body).encode()), house().snapshot, UTC)
+    assert isinstance(order.event, SetVariables)
+    assert order.event.ttl_s == {"wish": 60.0}
+    body["vars"][0]["ttl"] = "soon"
+    assert "wish: ttl is a number of seconds" in str(ask(body)["error"])
+
+
 def test_clear_alone_is_a_set() -> None:
     order = understand(Request("set_cm_vars", b'{"clear": true}'), house().snapshot, UTC)
-    assert order.event is not None
+    assert isinstance(order.event, SetVariables)
     assert order.event.clear
     assert json.loads(order.ok(receipt=1)) == {"status": "ok", "receipt": 1}
 
@@ -83,6 +93,28 @@ def test_refusals(body: object, words: str) -> None:
     assert answer["status"] == "error"
     assert words in str(answer["error"])
     assert "id" not in answer
+
+
+def test_override_device() -> None:
+    home = house()
+    home.plug("E1")
+
+    def order(**body: object) -> Order:
+        return understand(Request("override_device", json.dumps(body).encode()), home.snapshot, UTC)
+
+    assert order(dev_id="e1", flags="C").event == Override("E1", "mqtt", off=frozenset({"charging"}))
+    assert order(dev_id="E1", mamps="8000").event == Override("E1", "mqtt", current_a=8.0)
+    assert order(dev_id="E1", flags="c", mamps=-1).event == Override(
+        "E1", "mqtt", on=frozenset({"charging"}), current_a=float("inf")
+    )
+    for body, words in (
+        ({"dev_id": "E1", "flags": "E"}, "may not be lifted through mqtt"),
+        ({"dev_id": "E2", "flags": "C"}, "no car is connected"),
+        ({"flags": "C"}, "dev_id and flags are texts"),
+        ({"dev_id": "E1", "mamps": True}, "mamps: 'True' is no number"),
+        ({"dev_id": "E1"}, "nothing to override"),
+    ):
+        assert words in order(**body).answer
 
 
 def test_retained_and_unknown_commands_are_refused_and_the_id_comes_back() -> None:

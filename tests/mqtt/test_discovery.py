@@ -7,7 +7,9 @@ import re
 from dataclasses import replace
 
 from bridge.core.config import MqttConfig
+from bridge.core.events import Override
 from bridge.core.model import Snapshot
+from bridge.mqtt.commands import Request, understand
 from bridge.mqtt.discovery import documents, own_documents
 from bridge.mqtt.render import render
 from tests.mqtt.test_render import small_house
@@ -42,6 +44,7 @@ def test_every_state_topic_is_a_topic_of_the_tree() -> None:
     tree = {f"home/smgw/{topic}" for topic in render(snapshot)} | {
         "home/smgw/status",
         "home/smgw/wallboxes/E1/confirmed_a",
+        "home/smgw/wallboxes/E1/override_a",
     }
     for topic, text in documents(snapshot).items():
         if topic.split("/")[3] == "wallbox_E2":
@@ -68,3 +71,18 @@ def test_units_and_availability() -> None:
 
 def test_discovery_can_be_switched_off() -> None:
     assert documents(at(discovery=False)) == {}
+
+
+def test_what_home_assistant_sends_is_a_command() -> None:
+    """Its switch and its number publish what the bridge understands."""
+    snapshot = at()
+    components = json.loads(documents(snapshot)["homeassistant/device/home_smgw/wallbox_E1/config"])["components"]
+    switch, number = components["enabled"], components["override_a"]
+    assert {switch["command_topic"], number["command_topic"]} == {"home/smgw/request/override_device"}
+    limit = re.sub(r"{{.*?}}", "8000", number["command_template"])
+    for payload in (switch["payload_on"], switch["payload_off"], limit):
+        order = understand(Request("override_device", payload.encode()), snapshot, 0.0)
+        assert isinstance(order.event, Override), order.answer
+        assert order.event.wallbox == "E1"
+    assert order.event.current_a == 8.0
+    assert "(value * 1000)" in number["command_template"]

@@ -15,8 +15,9 @@ from paho.mqtt.enums import MQTTProtocolVersion
 from paho.mqtt.publish import single
 
 from bridge.core.config import Config, MeterConfig, MqttConfig, VariableConfig
+from bridge.core.events import Link, Read, Reconfigured, Stored
 from bridge.core.formulas import parse
-from bridge.core.model import Link, Now, Read, Reconfigured, Snapshot, State, Stored
+from bridge.core.model import Now, Snapshot, State
 from bridge.edge import Edge
 from bridge.hub import Hub
 from bridge.mqtt import edge as edge_module
@@ -268,6 +269,17 @@ def test_set_is_answered_when_stored(broker: Mosquitto, bridge: Bridge) -> None:
         assert (forbidden["id"], forbidden["status"]) == (9, "error")
         bridge.disk.error = "card full"
         assert "stored" in listener.ask("set_cm_vars", {"vars": [{"name": "WISH", "expr": 6}]})["error"]
+
+
+def test_an_override_is_answered_when_in_force(broker: Mosquitto, bridge: Bridge) -> None:
+    with listening(broker.port) as listener:
+        until(lambda: bridge.shown_by(listener))
+        wish = {"id": 1, "dev_id": "E1", "flags": "C"}
+        assert "no car is connected" in listener.ask("override_device", wish)["error"]
+        bridge.hub.ask(Read("E1", {"state": "C"}, time.monotonic()))
+        assert listener.ask("override_device", wish) == {"id": 1, "status": "ok"}
+        assert bridge.hub.snapshot.state.overrides.keys() == {"E1"}
+        until(lambda: listener.topics.get("smgw-bridge/wallboxes/E1/enabled") == "false")
 
 
 def test_mqtt_5_callers_name_the_topic_of_the_answer(broker: Mosquitto, bridge: Bridge) -> None:

@@ -12,7 +12,7 @@ import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
 
 from bridge.core.config import Config, MeterConfig, MqttConfig, SetpointConfig, SourceConfig, WallboxConfig
-from bridge.core.model import Confirmed, Event, Link, Read, Reconfigured
+from bridge.core.events import Confirmed, Event, Link, Read, Reconfigured
 from bridge.mqtt.edge import MqttEdge
 from bridge.mqtt.inputs import Inputs, Message, text_of, understood
 from tests.core.sites import House, site

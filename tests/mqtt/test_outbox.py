@@ -7,7 +7,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.model import Link, Reconfigured
+from bridge.core.events import Link, Reconfigured
 from bridge.mqtt.outbox import Outbox
 from bridge.mqtt.render import render
 from tests.core.sites import House, site

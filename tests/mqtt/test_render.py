@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
+from bridge.core.events import Confirmed, Event, Link, Override, Read, Reconfigured
 from bridge.core.formulas import parse
-from bridge.core.model import Confirmed, Event, Link, Offer, Read, Reconfigured
+from bridge.core.model import Offer
 from bridge.mqtt.render import Tree, instant, level, number, render
 from tests.core.sites import House, site
 
@@ -20,6 +21,10 @@ GOLDEN = {
     "grid/power_w": "4321",
     "grid/source": "smgw",
     "grid/state": "limited",
+    "grid/since": "2026-09-21T14:13:20.000Z",
+    "grid/minimum_w": "7560",
+    "grid/below_minimum": "false",
+    "journal/head": "17 c0ffee",
     "alarm/E2_offline": "E2 is not reachable: not reached yet",
     "vars/AVAIL": "50",
     "vars/AVAIL/expr": "50",
@@ -46,11 +51,16 @@ GOLDEN = {
     "wallboxes/E1/power_w": "4000",
     "wallboxes/E1/session_wh": "0",
     "wallboxes/E1/serial": "17",
+    "wallboxes/E1/session/started_at": "2026-09-21T14:13:20.000Z",
+    "wallboxes/E1/session/energy_wh": "0",
+    "wallboxes/E1/session/charging_s": "0",
     "wallboxes/E1/confirmed_a": "6.125",
+    "wallboxes/E1/enabled": "true",
     "wallboxes/E2/name": "E2",
     "wallboxes/E2/online": "false",
     "wallboxes/E2/state": "F",
     "wallboxes/E2/phases": "3",
+    "wallboxes/E2/enabled": "true",
 }
 DECIDED = {"limit_a", "setpoint_a", "reason"}
 
@@ -70,7 +80,8 @@ def small_house() -> House:
 def test_golden_tree() -> None:
     snapshot = small_house().snapshot
     offers = {**snapshot.state.offers, "E1": Offer(confirmed_a=6.125)}
-    snapshot = replace(snapshot, state=replace(snapshot.state, offers=offers))
+    journal = snapshot.state.journal._replace(head="17 c0ffee")
+    snapshot = replace(snapshot, state=replace(snapshot.state, offers=offers, journal=journal))
     tree = render(snapshot)
     decided = {topic for topic in tree if topic.startswith("wallboxes/") and topic.rpartition("/")[2] in DECIDED}
     assert decided == {f"wallboxes/{box}/{leaf}" for box in ("E1", "E2") for leaf in DECIDED}
@@ -80,6 +91,31 @@ def test_golden_tree() -> None:
     setpoint = snapshot.decision.setpoints["E1"]
     assert float(tree["wallboxes/E1/setpoint_a"]) == pytest.approx(setpoint.current_a, abs=0.0005)
     assert float(tree["wallboxes/E1/limit_a"]) == pytest.approx(setpoint.limit_a, abs=0.0005)
+
+
+def test_what_is_overridden_is_shown_until_the_car_leaves() -> None:
+    house = small_house()
+    tree = Tree()
+    tree.follow(house.snapshot)
+    changed = tree.follow(house.happen(Override("E1", "mqtt", off=frozenset({"charging"}), current_a=8.0)))
+    assert (changed["wallboxes/E1/enabled"], changed["wallboxes/E1/override_a"]) == ("false", "8")
+    changed = tree.follow(house.read("E1", {"state": "A"}))
+    assert (changed["wallboxes/E1/enabled"], changed["wallboxes/E1/override_a"]) == ("true", "")
+
+
+def test_the_phases_of_one_that_switches_are_those_it_has_confirmed() -> None:
+    config = site(1)
+    box = replace(config.wallboxes[0], phase_switching="auto")
+    box = box.able(replace(box.capability, switch=Switching()))
+    house = House(replace(config, wallboxes=(box,)))
+    house.plug("E1")
+    assert render(house.snapshot)["wallboxes/E1/phases"] == "3"
+    house.happen(PhasesConfirmed("E1", 1, -1))
+    house.read("E1", {"state": "C", "phases": 3.0})
+    assert render(house.snapshot)["wallboxes/E1/phases"] == "1"
+    assert device_of(house.snapshot, "E1")["phases"] == 1
+    house.happen(Link("E1", False, "gone"))
+    assert render(house.snapshot)["wallboxes/E1/phases"] == "3"
 
 
 def test_what_an_offline_device_measured_is_gone() -> None:
@@ -103,6 +139,19 @@ def test_initial_values_have_no_moment_and_clamped_ones_a_note() -> None:
     tree = render(house.snapshot)
     assert tree["vars/AVAIL"] == "100"
     assert "clamped" in tree["vars/AVAIL/note"]
+
+
+def test_what_runs_out_says_when_and_then_that_it_has() -> None:
+    house = House(site())
+    house.set(ttl=60, AVAIL=10)
+    tree = render(house.snapshot)
+    assert tree["vars/AVAIL/until"] == tree["grid/until"] == "2026-09-21T14:14:20.000Z"
+    assert tree["grid/below_minimum"] == "true"
+    house.wait(61)
+    tree = render(house.snapshot)
+    assert tree["vars/AVAIL"] == "100"
+    assert "expired" in tree["vars/AVAIL/note"]
+    assert not tree.keys() & {"vars/AVAIL/until", "grid/until"}
 
 
 @pytest.mark.parametrize(

@@ -163,6 +163,23 @@ def test_cfos_settings_in_flash_wear_out_and_survive() -> None:
     assert (read(box, 8083, 2), read(box, 8085), read(box, 8093)) == (65_556, 100, 320)
 
 
+def test_cfos_connects_one_phase_and_minds_being_switched_under_load() -> None:
+    box = make(Cfos)
+    assert read(box, 8113) & 0x100
+    write(box, 8094, 0)
+    write(box, 8087, 1)
+    write(box, 8094, 1)
+    write(box, 8093, 125)
+    charge(box)
+    assert [read(box, address, 2) for address in (8064, 8066, 8068)] == [125, 0, 0]
+    assert read(box, 8062, 2) == pytest.approx(230 * 12.5, rel=0.01)
+    assert not box.complaints
+    write(box, 8087, 0)
+    assert box.complaints == {"switched under load": 1}
+    charge(box)
+    assert [read(box, address, 2) for address in (8064, 8066, 8068)] == [125] * 3
+
+
 def test_keba_counts_callers_in_a_hurry() -> None:
     box = make(Keba)
     for _ in range(3):

@@ -41,7 +41,7 @@ wallboxes:
   - {id: E3, profile: keba-p30, address: 192.168.1.22, max_current_a: M9.current_l1}
   - {id: E4, profile: keba-p30, address: 192.168.1.23, rotation: [1, 2, 2]}
   - {id: E5, address: 192.168.1.24}
-smgw: {address: 192.168.100.1}
+smgw: {address: 192.168.100.1, tunnel: sock5}
 """
 
 
@@ -89,7 +89,7 @@ def test_ten_mistakes_are_shown_at_once(tmp_path: Path, command: str) -> None:
         (14, "wallboxes[2].max_current_a: 'M9.current_l1' names m9.current_l1, but there is no m9; there are M1, M2"),
         (15, "wallboxes[3].rotation: a list does not fit; allowed: each of the lines 1, 2 and 3 once"),
         (16, "wallboxes[4].profile: is missing"),
-        (17, "smgw: not built yet: the smart meter gateway channel"),
+        (17, "smgw.tunnel: 'sock5' is not one of the words; allowed: socks5, sni, none"),
     ]
     found = mistakes(result, file)
     assert [(line, text[: len(start)]) for (line, text), (_, start) in zip(found, expected, strict=True)] == expected
@@ -105,8 +105,10 @@ def test_a_good_file_is_fine_and_slips_are_hints(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("file", ["bridge/simulator/demo.yaml", "deploy/bridge.yaml"])
-def test_the_files_we_ship_are_fine(file: str) -> None:
-    result = bridge("check", "-c", Path(__file__).parents[2] / file)
+def test_the_files_we_ship_are_fine(tmp_path: Path, file: str) -> None:
+    for name in ("cls", "smgw"):
+        assert here("cert", "create", name, "--state-dir", str(tmp_path)) == 0
+    result = bridge("check", "-c", Path(__file__).parents[2] / file, STATE_DIRECTORY=str(tmp_path))
     assert (result.returncode, result.stderr) == (0, "")
 
 

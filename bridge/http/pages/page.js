@@ -1,6 +1,7 @@
-// The home page: one live stream of snapshots in, one form out. All text is set as text, never as markup.
+// The overview: a live stream of snapshots in, one form out. All text is set as text, never as markup.
 
-const SILENCE_MS = 5000; // a round is made every second; this long without one means the stream is dead
+import { amperes, byId, clock, known, listen, onSubmit, round, tell, wattHours } from "/site.js";
+
 const CAR = {
   A: ["No car", ""], B: ["Car connected", ""], C: ["Charging", "good"],
   D: ["Charging, ventilated", "good"], E: ["Error", "bad"], F: ["Not available", "bad"],
@@ -9,13 +10,7 @@ const GRID = {
   init: ["Starting", ""], unlimited: ["Not limited", "good"], limited: ["Limited", "warn"], failsafe: ["Fail-safe", "bad"],
 };
 
-const byId = (id) => document.getElementById(id);
-const known = (value) => value !== undefined && value !== null;
-const round = (value, digits) => value.toLocaleString("en", { maximumFractionDigits: digits });
-const amperes = (a) => (known(a) ? `${round(a, 1)} A` : "–");
 const watts = (w) => (!known(w) ? "–" : Math.abs(w) >= 1000 ? `${round(w / 1000, 2)} kW` : `${round(w, 0)} W`);
-const wattHours = (wh) => (known(wh) ? `${round(wh / 1000, 1)} kWh` : "–");
-const clock = (iso) => (iso ? new Date(iso).toLocaleString("en-GB", { dateStyle: "medium", timeStyle: "medium" }) : "–");
 const perLine = (values, name, unit, digits) => {
   const lines = [1, 2, 3].map((line) => values[name.replace("#", line)]);
   return lines.some(known) ? `${lines.map((v) => (known(v) ? round(v, digits) : "–")).join(" · ")} ${unit}` : "–";
@@ -101,72 +96,28 @@ const variable = (one) => ({
 });
 
 function show(snapshot) {
-  const title = snapshot.site || "SMGW Bridge";
-  if (byId("site").textContent !== title) byId("site").textContent = title;
-  byId("at").textContent = clock(snapshot.at);
-  byId("at").dateTime = snapshot.at;
   showGrid(snapshot.grid);
   list(byId("wallboxes"), "wallbox", snapshot.wallboxes, "id", wallbox);
   list(byId("meters"), "meter", snapshot.meters, "id", meter);
   list(byId("variables"), "variable", snapshot.variables, "name", variable);
   byId("no-wallboxes").hidden = snapshot.wallboxes.length > 0;
   byId("no-meters").hidden = snapshot.meters.length > 0;
-  const alarms = Object.values(snapshot.alarms);
-  if (byId("alarms").innerText !== alarms.join("\n")) {
-    byId("alarms").replaceChildren(...alarms.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
-  }
-  byId("alarms").hidden = alarms.length === 0;
   if (byId("names").children.length !== snapshot.variables.length) {
     byId("names").replaceChildren(...snapshot.variables.map((one) => new Option(one.name)));
   }
 }
 
-// ---- the live stream
-
-let silence;
-
-function lost() {
-  const since = byId("at").dateTime ? ` What you see is from ${byId("at").textContent}.` : "";
-  byId("lost").textContent = `Connection to the bridge lost; trying again.${since}`;
-  byId("lost").hidden = false;
-}
-
-function listen() {
-  const stream = new EventSource("/api/v1/events");
-  stream.onmessage = (event) => {
-    clearTimeout(silence);
-    silence = setTimeout(lost, SILENCE_MS);
-    byId("lost").hidden = true;
-    show(JSON.parse(event.data));
-  };
-  stream.onerror = () => {
-    lost();
-    // The browser tries again by itself unless it was refused.
-    if (stream.readyState === EventSource.CLOSED) setTimeout(listen, SILENCE_MS);
-  };
-}
-
-// ---- the form
-
-byId("set").addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const form = event.target;
+onSubmit(byId("set"), async (told) => {
+  const form = byId("set");
   const text = form.expr.value.trim();
   const expr = text !== "" && Number.isFinite(Number(text)) ? Number(text) : text;
-  const told = byId("told");
-  try {
-    const answer = await fetch("/cnf?cmd=set_cm_vars", {
-      method: "POST",
-      body: JSON.stringify({ vars: [{ name: form.name.value.trim(), expr }] }),
-    });
-    const said = await answer.json();
-    told.textContent = answer.ok ? `Set, in force and stored (receipt ${answer.headers.get("X-Receipt")}).` : said;
-    told.dataset.tone = answer.ok ? "good" : "bad";
-    if (answer.ok) form.expr.value = "";
-  } catch (error) {
-    told.textContent = `Not set: ${error.message}`;
-    told.dataset.tone = "bad";
-  }
+  const answer = await fetch("/cnf?cmd=set_cm_vars", {
+    method: "POST",
+    body: JSON.stringify({ vars: [{ name: form.name.value.trim(), expr }] }),
+  });
+  const said = await answer.json();
+  tell(told, answer.ok ? `Set, in force and stored (receipt ${answer.headers.get("X-Receipt")}).` : said, answer.ok ? "good" : "bad");
+  if (answer.ok) form.expr.value = "";
 });
 
-listen();
+listen(show);

@@ -1,0 +1,1 @@
+"""Whole days in seconds: the real decisions of the bridge in a simulated world, judged with perfect sight."""
