@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import deciding, doors, failures, footprint, latency, reading, scale, table
+from bench import days, deciding, doors, failures, footprint, latency, reading, scale, table
 from bench.table import Row
 
-PARTS = ("latency", "deciding", "failures", "doors", "profiles", "scale", "footprint")
+PARTS = ("latency", "deciding", "days", "failures", "doors", "profiles", "scale", "footprint")
 
 
 def main() -> int:
@@ -62,6 +62,8 @@ def _measured(part: str, quick: bool) -> Iterator[Row]:
         return doors.run(doors.Effort(2, 300) if quick else doors.Effort(5, 1000))
     if part == "profiles":
         return reading.run(1, 0.0, 2.0) if quick else reading.run(5, 3.0, 10.0)
+    if part == "days":
+        return days.run(2.0, 4) if quick else days.run(24.0)
     if part == "scale":
         return scale.run(0.0, 1.5) if quick else scale.run(3.0, 10.0)
     return footprint.run(1, 0.5) if quick else footprint.run(5, 2.0)

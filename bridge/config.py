@@ -1,4 +1,4 @@
-"""``bridge.yaml`` to :class:`~bridge.core.model.Config`: where it lies, what it may say, what is wrong with it."""
+"""``bridge.yaml`` to :class:`~bridge.core.config.Config`: where it lies, what it may say, what is wrong with it."""
 
 from __future__ import annotations
 

@@ -26,7 +26,9 @@ if [ -z "$root" ]; then
     id "$user" >/dev/null 2>&1 || useradd --system --no-create-home --shell /usr/sbin/nologin "$user"
     install -d -m 700 -o "$user" -g "$user" /var/lib/smgw-bridge
 fi
-install -d -m 755 "$root/etc/smgw-bridge" "$root/etc/systemd/system" "$root/usr/local/bin"
+# The service may replace its configuration, which is changed in the pages, too.
+install -d -m 775 -g "$user" "$root/etc/smgw-bridge"
+install -d -m 755 "$root/etc/systemd/system" "$root/usr/local/bin"
 if [ ! -e "$root/etc/smgw-bridge/bridge.yaml" ]; then
     # It may hold the broker's password: for root and the service only.
     install -m 640 -g "$user" "$source/deploy/bridge.yaml" "$root/etc/smgw-bridge/bridge.yaml"

@@ -9,7 +9,7 @@ against the last ``load_s`` less five seconds.
 from __future__ import annotations
 
 import math
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -84,7 +84,8 @@ class Hunt:
 
     calm_s: float = 30.0
     moves: int = 0
-    turns: int = 0
+    turned: Counter[str] = field(default_factory=Counter)
+    """By box: how often it went up after it had gone down, and the other way round."""
     moved: list[tuple[float, str, float]] = field(default_factory=list)
     """(when, where, by how much) without need."""
     _stirred: float = -math.inf
@@ -98,11 +99,11 @@ class Hunt:
     def seen(self, box: str, amperes: float, now: float) -> None:
         """What a box is told."""
         before = self._last.get(box, amperes)
-        self._last[box] = amperes
-        if abs(amperes - before) < 0.05:
+        if abs(amperes - before) < 0.5 and box in self._last:
             return
+        self._last[box] = amperes
         sign = 1 if amperes > before else -1
-        self.turns += self._signs.get(box, sign) != sign
+        self.turned[box] += self._signs.get(box, sign) != sign
         self._signs[box] = sign
         if abs(amperes - before) > 1 and now - self._stirred > self.calm_s:
             self.moves += 1

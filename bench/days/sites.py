@@ -44,9 +44,15 @@ def home(
     load: Load | None = None,
     cars: Sequence[Car] = (),
     box_more: Mapping[str, object] | None = None,
+    control: bool = False,
     **grid: object,
 ) -> Day:
-    """One of the ten households, with a fuse of ``fuse_a`` on each line and a grid meter."""
+    """One of the ten households, with a fuse of ``fuse_a`` on each line and a grid meter.
+
+    ``control``: the wallboxes may draw PLIM watts from the grid.
+    """
+    if control:
+        grid["controllable_power_w"] = parse("PLIM")
     random = Random(number)
     kinds = [manners[n % len(manners)] for n in range(boxes)]
     config = Config(
@@ -76,11 +82,62 @@ def home(
         {f"E{n + 1}": car for n, car in enumerate(parked)},
         visits,
         {HOUSE: household(number) if load is None else load},
-        [*lines(HOUSE, lambda v: fuse_a), total(HOUSE, lambda v: POWER_W * v["AVAIL"] / 100 / 230), *pairs(grid)],
+        [
+            *lines(HOUSE, lambda v: fuse_a),
+            total(HOUSE, lambda v: POWER_W * v["AVAIL"] / 100 / 230),
+            *pairs(grid),
+            *([Watched(HOUSE, None, lambda v: v["PLIM"] / 230, feed_in_only=True)] if control else []),
+        ],
         commands,
         {f"E{n + 1}": kinds[n] for n in range(boxes)},
         meter_silent=meter_silent,
         battery=Battery() if battery else None,
+    )
+
+
+def park(boxes: int, fuse_a: float, feeders: int = 0, feeder_a: float = 0.0, priorities: bool = False) -> Day:
+    """A car park: cars come in the morning and after noon, and stay for hours. Feeders have meters of their own."""
+    random = Random(boxes)
+    names = [f"F{n + 1}" for n in range(feeders)]
+    loads = {HOUSE: flat(2.0, 1.5, 2.5)} | {name: flat(0.3, 0.3, 0.3) for name in names}
+    kinds = [(QUICK, SLOW)[n % 4 == 3] for n in range(boxes)]
+    wallboxes = [
+        box(
+            n + 1,
+            kinds[n],
+            group=names[n % feeders] if feeders else None,
+            priority=2 if priorities and n % 5 == 0 else 1,
+            weight=2.0 if priorities and n % 3 == 0 else 1.0,
+            rotation=((1, 2, 3), (2, 3, 1), (3, 1, 2))[n % 3],
+            min_current_a=GARAGE[n % len(GARAGE)]().min_a,
+        )
+        for n in range(boxes)
+    ]
+    config = Config(
+        grid=GridConfig(parse("43000 * AVAIL / 100" if fuse_a <= 63 else "86000 * AVAIL / 100"), parse(fuse_a)),
+        variables=VARIABLES,
+        meters=(
+            MeterConfig("M1", "eastron-sdm630", "127.0.0.1:502", role="grid"),
+            *(MeterConfig(f"M{name}", "eastron-sdm630", "127.0.0.1:503", role="consumption") for name in names),
+        ),
+        groups=tuple(GroupConfig(name, current_a=parse(feeder_a), meter=f"M{name}") for name in names),
+        wallboxes=tuple(wallboxes),
+    )
+    visits = []
+    for n in range(boxes):
+        visits.append(Visit(f"E{n + 1}", random.uniform(0, 2) * 3600, random.uniform(9, 12) * 3600, 0.2))
+        visits.append(Visit(f"E{n + 1}", random.uniform(13, 14) * 3600, random.uniform(19, 23) * 3600, 0.4))
+    bounds = [*lines(HOUSE, lambda v: fuse_a)]
+    for name in names:
+        bounds += lines(name, lambda v: feeder_a, frozenset(b.id for b in wallboxes if b.group == name))
+    return Day(
+        f"car park, {boxes} boxes",
+        config,
+        {f"E{n + 1}": GARAGE[n % len(GARAGE)]() for n in range(boxes)},
+        visits,
+        loads,
+        bounds,
+        manners={f"E{n + 1}": kinds[n] for n in range(boxes)},
     )
 
 

@@ -63,7 +63,7 @@ class Day:
     meter_lag_s: int = 1
     meter_silent: tuple[Span, ...] = ()
     battery: Battery | None = None
-    values: dict[str, float] = field(default_factory=lambda: {"AVAIL": 100.0})
+    values: dict[str, float] = field(default_factory=lambda: {"AVAIL": 100.0, "PLIM": 30_000.0})
 
 
 @dataclass

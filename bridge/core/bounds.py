@@ -22,14 +22,18 @@ from bridge.core.tree import CONTROLLABLE, FIRST_GROUP, HOUSE, LINES, PAIRS, SLO
 from bridge.core.variables import fresh
 
 _NO_LIMIT = Limit(math.inf, "no limit", "config")
-_UNBOUNDED, _UNLIMITED = (math.inf,) * SLOTS, (_NO_LIMIT,) * SLOTS
+_UNBOUNDED, _UNLIMITED, _CERTAIN = (math.inf,) * SLOTS, (_NO_LIMIT,) * SLOTS, (0.0,) * SLOTS
 
 
 class Bounds(NamedTuple):
-    """The room at each bound in amperes (infinite: none), and the limit it comes from."""
+    """The room at each bound in amperes (infinite: none), and the limit it comes from.
+
+    ``doubts``: so much less it may be, until all wallboxes have been read; nobody is offered more out of that.
+    """
 
     rooms: list[float]
     limits: list[Limit]
+    doubts: list[float]
 
 
 class _Said(NamedTuple):
@@ -45,14 +49,19 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
     """All bounds of a round, numbered as in :mod:`bridge.core.tree`."""
     rooms: list[float] = []
     limits: list[Limit] = []
+    doubts: list[float] = []
     house_load: PerLine = (0.0, 0.0, 0.0)
     for number, place in enumerate(tree(books.config).places):
         if not (place.by_line or place.by_total):
             rooms += _UNBOUNDED
             limits += _UNLIMITED
+            doubts += _CERTAIN
             continue
         said = _house(books, grid, place) if number == HOUSE else _place(books, place)
-        load = other_load(books.state.loads.get(number, Load()))
+        seen = books.state.loads.get(number, Load())
+        load = _exceeding(seen, said)
+        more = [max(0.0, most - line) for most, line in zip(seen.most, load, strict=True)]
+        doubts += [*more, sum(more)]
         if number == HOUSE:
             house_load = load
             load = overdraft.added(books.state.overdraft, load, books.now)
@@ -67,7 +76,8 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
         skew = house_load[one - 1] - house_load[other - 1] if books.config.grid.imbalance_of == "house" else 0.0
         rooms.append((most or 0.0) - max(0.0, skew))
         limits.append(Limit(most or 0.0, f"at most {most:g} A more on L{one} than on L{other}", "config"))
-    return Bounds(rooms, limits)
+        doubts.append(0.0)
+    return Bounds(rooms, limits, doubts)
 
 
 def groups(config: Config, found: Bounds) -> Mapping[str, GroupDecision]:
@@ -131,6 +141,20 @@ def _rooms(books: Books, number: int, said: _Said, load: PerLine) -> Sequence[tu
     if said.total_a is None:
         return [*found, (math.inf, said.total)]
     return [*found, (said.total_a - sum(load), said.total)]
+
+
+def _exceeding(seen: Load, said: _Said) -> PerLine:
+    """The other load; where more is drawn than the limits allow, at once with all that no wallbox was seen to draw.
+
+    Wallboxes that do not use what they are offered must not hide it until all of them have been read.
+    """
+    load = other_load(seen)
+    if said.total_a is not None and sum(seen.drawn) > said.total_a:
+        over = [True] * len(LINES)
+    else:
+        over = [said.line_a is not None and line > said.line_a for line in seen.drawn]
+    one, two, three = (max(a, b) if cut else a for a, b, cut in zip(load, seen.likely, over, strict=True))
+    return one, two, three
 
 
 def _with_load(limit: Limit, amperes: float, line: int) -> Limit:

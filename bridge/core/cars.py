@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.core.config import WallboxConfig
-from bridge.core.model import Car, Device, Offer, PerLine
+from bridge.core.model import FOLLOWING_S, Car, Device, Offer, PerLine
 from bridge.core.otherload import line_currents
 from bridge.core.phases import FLOWING_A
 
@@ -20,13 +20,13 @@ QUIET_S = 60.0
 """A car that could charge and has not for so long gives its share back."""
 SPAN_S = 5.0
 """The highest current of the last one to two of these is what the car uses."""
-FOLLOW_S = 10.0
-"""A car has followed a higher offer after so long, the reading that shows it included."""
 HEADROOM_A = 1.5
 """A car is offered this much more than it uses, so that it can show that it wants more."""
 _HUNGRY_A = 1.0
 """A car that is this close to what it is offered wants more: some always draw a little less."""
 
+WAKING_A = 10.0
+"""This much wakes a car up that is ready to charge: some do not start with less than 8 A."""
 _RISING_A = 0.3
 """A car that used so much more than in the span before has not found its level yet: some go up by 1 A/s and less."""
 
@@ -85,16 +85,16 @@ def used_a(car: Car) -> float:
 def wanted_a(car: Car | None, offer: Offer, mono: float) -> float:
     """What the car is likely to use of whatever it is offered, in amperes per line; infinite: all of it.
 
-    One that was asleep first has to show that it is awake: its minimum will do for that.
+    One that was asleep first has to show that it is awake.
     """
     if car is None:
         return float("inf")
     if car.drawing_since is None:
-        return float("inf") if car.asleep_at is None else 0.0
+        return float("inf") if car.asleep_at is None else WAKING_A
     used = used_a(car)
     # Who did not use what it had will not use more either.
-    offered_a = offer.raised_from_a if mono - offer.raised_mono < FOLLOW_S else offer.confirmed_a or 0.0
-    rising = mono - car.drawing_since < FOLLOW_S or car.peaks[1] > car.peaks[2] + _RISING_A
+    offered_a = offer.raised_from_a if mono - offer.raised_mono < FOLLOWING_S else offer.confirmed_a or 0.0
+    rising = mono - car.drawing_since < FOLLOWING_S or car.peaks[1] > car.peaks[2] + _RISING_A
     if rising or used >= offered_a - _HUNGRY_A:
         return float("inf")
     return used + HEADROOM_A

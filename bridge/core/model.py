@@ -95,8 +95,8 @@ class Counter:
 class Device:
     """What was last heard of a meter or wallbox. ``mono`` is when it was last read (-inf: never).
 
-    ``before`` are the last two readings of a current or power before the newest one, newest first, each with when it
-    was taken. ``counter``: see :mod:`bridge.core.counters`.
+    ``before`` are the readings of a current or power just before the newest one, newest first, each with when it was
+    taken. ``counter``: see :mod:`bridge.core.counters`.
     """
 
     online: bool = False
@@ -119,6 +119,12 @@ class Load:
     sample: tuple[float, PerLine] | None = None
     told: PerLine | None = None
     steady_mono: float = float("-inf")
+    drawn: PerLine = (0.0, 0.0, 0.0)
+    """What the meters showed last, wallboxes included."""
+    likely: PerLine = (0.0, 0.0, 0.0)
+    """That, less the most the wallboxes were seen to draw just before."""
+    most: PerLine = (0.0, 0.0, 0.0)
+    """That, less the least the wallboxes were seen to draw just before: it cannot be more."""
     steady: tuple[float, float] | None = None
     """Amperes of all lines together, of the meter and of the wallboxes, when all held still last."""
     against: int = 0
@@ -159,6 +165,8 @@ class Car:
 
 OBEYING_S = 6.0
 """A car has obeyed a lower current after so long, the reading that shows it included."""
+FOLLOWING_S = 10.0
+"""A car has followed a higher offer after so long, the reading that shows it included."""
 
 
 @dataclass(frozen=True, slots=True)

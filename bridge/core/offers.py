@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from bridge.core.cars import FOLLOW_S
 from bridge.core.config import WallboxConfig
 from bridge.core.decision import Decision
 from bridge.core.events import Confirmed
-from bridge.core.model import Now, Offer, Roll
+from bridge.core.model import FOLLOWING_S, Now, Offer, Roll
 
 _MAX_PENDING = 8
 
@@ -35,7 +34,7 @@ def _changed(box: WallboxConfig, offer: Offer, last_a: float, current_a: float, 
         pending = ((second[0], max(oldest[1], second[1])), *rest)
     due_mono = next_due(box, offer, mono)
     if current_a > last_a:
-        again = mono - offer.raised_mono < FOLLOW_S
+        again = mono - offer.raised_mono < FOLLOWING_S
         raised_from_a = min(offer.raised_from_a, last_a) if again else last_a
         offer = replace(offer, raised_mono=due_mono, raised_from_a=raised_from_a)
     return replace(

@@ -17,7 +17,7 @@ from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
-from bridge.core.model import Device, Load, Offer, PerLine, State
+from bridge.core.model import FOLLOWING_S, Device, Load, Offer, PerLine, State
 from bridge.core.phases import as_switched
 from bridge.core.tree import Place, tree
 
@@ -29,6 +29,8 @@ _PATIENCE_S = 15.0
 """A meter reading that some wallbox has not answered after so long is given up for a newer one."""
 _LAG_S = 1.0
 """Meters work out their values about once a second: what they show may be that old."""
+_DUST_A = 0.05
+"""Meters round."""
 _STEADY_A = 1.0
 """Wallboxes that changed by less than this, all together, held still."""
 _TELLING_A = 5.0
@@ -68,6 +70,9 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
             return load
         boxes = [as_switched(state, box) for box in config.wallboxes if box.id in place.boxes]
         load = _noted(load, event.mono, _less(drawn, (_most(box, state, event.mono) for box in boxes)))
+        seen = [_seen(config, box, state, event.mono) for box in boxes]
+        likely = _less(drawn, (high for _, high in seen))
+        load = replace(load, drawn=drawn, likely=likely, most=_less(drawn, (low for low, _ in seen)))
         if load.sample is None or event.mono - load.sample[0] > _PATIENCE_S:
             load = replace(load, sample=(event.mono, drawn))
     elif load.sample is None or event.device not in place.boxes:
@@ -81,16 +86,30 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
         return load
     around = {box.id: _around(config, box, state, since) for box in online}
     measured = [one for one in around.values() if one]
-    guessed = [_most(box, state, event.mono) for box in online if not around[box.id] and _charges(state, box)]
-    highest = _guess(_less(drawn, (least for least, _ in measured)), guessed)
-    lowest = _guess(_less(drawn, (most for _, most in measured)), guessed)
+    unseen = [box for box in online if not around[box.id] and _charges(state, box)]
+    least = [_offered(box, state, event.mono) for box in unseen]
+    most = [_most(box, state, event.mono) for box in unseen]
+    highest = _guess(_less(drawn, (low for low, _ in measured)), least)
+    lowest = _guess(_less(drawn, (high for _, high in measured)), most)
     load = replace(load, sample=None)
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
         if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
             return _noted(load, event.mono, other_load(load))
         return _noted(replace(load, told=highest), event.mono, highest)
-    load = _compared(load, sum(drawn), sum(sum(most) for _, most in measured))
-    return _noted(replace(load, told=highest, steady_mono=event.mono), event.mono, highest)
+    load = _compared(load, sum(drawn), sum(sum(high) for _, high in measured))
+    told = _kept(load.told, lowest, highest)
+    return _noted(replace(load, told=told, steady_mono=event.mono), event.mono, told)
+
+
+def _kept(told: PerLine | None, lowest: PerLine, highest: PerLine) -> PerLine:
+    """What was told before, where nothing speaks against it: else cars would follow their own shadow for ever."""
+    if told is None:
+        return highest
+    one, two, three = (
+        before if low - _DUST_A <= before <= high + _DUST_A else high
+        for before, low, high in zip(told, lowest, highest, strict=True)
+    )
+    return one, two, three
 
 
 def _compared(load: Load, grid_a: float, boxes_a: float) -> Load:
@@ -156,22 +175,44 @@ def _most(box: WallboxConfig, state: State, mono: float) -> PerLine:
     return _on_lines(box.lines, box.capability.max_a if ceiling is None else ceiling)
 
 
+def _seen(config: Config, box: WallboxConfig, state: State, mono: float) -> tuple[PerLine, PerLine]:
+    """The least and the most a wallbox draws by what is known of it now; an unreachable one counts as other load."""
+    if not _online(state, box):
+        return _NOTHING, _NOTHING
+    if around := _around(config, box, state, mono):
+        return around
+    if not _charges(state, box):
+        return _NOTHING, _NOTHING
+    return _offered(box, state, mono), _most(box, state, mono)
+
+
+def _offered(box: WallboxConfig, state: State, mono: float) -> PerLine:
+    """What a wallbox that measures nothing is taken to draw: all it is offered, once its car had time to follow."""
+    offer = state.offers.get(box.id, Offer())
+    amperes = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
+    if mono - offer.raised_mono < FOLLOWING_S:
+        amperes = min(amperes, offer.raised_from_a)
+    return _on_lines(box.lines, amperes)
+
+
 def _around(config: Config, box: WallboxConfig, state: State, since: float) -> tuple[PerLine, PerLine] | None:
     """The least and the most a wallbox drew around a meter reading; None: it measures nothing.
 
-    What a meter shows may be as old as :data:`_LAG_S`: readings of the wallbox back to one before that count.
+    What a meter shows may be as old as :data:`_LAG_S`: the readings of the wallbox from before that to the first one
+    after it count.
     """
     known = state.devices[box.id]
-    least = most = line_currents(known.values, box.lines, config.grid.voltage)
-    if least is None or most is None:
-        return None
-    read = known.mono
-    for mono, values in known.before:
-        drawn = line_currents(values, box.lines, config.grid.voltage) if read > since - _LAG_S else None
-        if drawn is None:
+    readings = [(known.mono, known.values), *known.before]
+    later = sum(mono >= since for mono, _ in readings)
+    least = most = None
+    for mono, values in readings[max(0, later - 1) :]:
+        if (drawn := line_currents(values, box.lines, config.grid.voltage)) is None:
             break
-        read, least, most = mono, _lower(least, drawn), _higher(most, drawn)
-    return least, most
+        least = _lower(least or drawn, drawn)
+        most = _higher(most or drawn, drawn)
+        if mono <= since - _LAG_S:
+            break
+    return (least, most) if least and most else None
 
 
 def _lower(one: PerLine, other: PerLine) -> PerLine:

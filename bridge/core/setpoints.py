@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from operator import sub
 
 from bridge.core import cars, limits, phases, sharing
 from bridge.core.bounds import Bounds
@@ -19,13 +20,13 @@ from bridge.core.offers import next_due
 from bridge.core.otherload import line_currents
 from bridge.core.roll import unready
 from bridge.core.sharing import HAD_ITS_TURN, SERVED, WAITING, Held, Share, Wish
-from bridge.core.tree import Uses, uses
+from bridge.core.tree import Uses, tree, uses
 
 PAUSE_S = 60.0
 """A pause that nobody ordered lasts at least so long."""
 
 UNSEEN_S = 12.0
-"""A box that measures nothing stays booked for so long with what it was offered before."""
+"""A box that measures nothing, but is seen by a meter, stays booked for so long with what it was offered before."""
 
 LATE_S = 2.0
 """A box that has not confirmed a lower setpoint after so long does not answer for the moment."""
@@ -59,7 +60,7 @@ def decided(books: Books, roll: Roll, bounds: Bounds) -> Mapping[str, Setpoint]:
             for bound, amperes in booked(books, present):
                 rooms[bound] -= amperes
             continue
-        ceiling = _ceiling(present, books.now)
+        ceiling = _ceiling(books, present)
         asks = _Asks(present, wish(books, present, cap, used), Held(offer.confirmed_a or 0.0, ceiling), cap)
         why, rests = _why_not(present, cap), _rests(books, present)
         if (holds := phases.hold(books.state, box)) and not unready(device):
@@ -74,8 +75,8 @@ def decided(books: Books, roll: Roll, bounds: Bounds) -> Mapping[str, Setpoint]:
             leaving.append(asks)
         if not why:
             resting.append(asks)
-    shares = sharing.share([*(asks.wish for asks in asking), *keeping], rooms)
-    sent = _sent(asking, leaving, shares, rooms, books.now)
+    shares = _shares(asking, keeping, rooms)
+    sent = _sent(asking, leaving, keeping, shares, rooms, bounds.doubts, books.now)
     told = _Telling(bounds, [asks.wish for asks in asking])
     for asks in asking:
         setpoints[asks.wish.id] = told.explained(asks, shares[asks.wish.id], sent[asks.wish.id])
@@ -108,17 +109,23 @@ def _after_switch(books: Books, present: Present) -> Wish:
 def booked(books: Books, present: Present) -> Sequence[tuple[int, float]]:
     """What a wallbox may be drawing at each bound, in amperes."""
     lines, single = lines_of(books.state, present)
-    ceiling = _ceiling(present, books.now)
+    ceiling = _ceiling(books, present)
     return [(bound, times * ceiling) for bound, times in uses(books.config, present.box.id, lines, single)]
 
 
-def _ceiling(present: Present, now: Now) -> float:
+def _ceiling(books: Books, present: Present) -> float:
     """What a wallbox may be drawing in amperes per line. Where nothing is known of it, that is all it can."""
     box, device, offer, _ = present
     ceiling_a = offer.ceiling_a
-    if device.values.get("state") == "C" and line_currents(device.values, box.lines, 230.0) is None:
-        # The other load is worked out from what it may have drawn until lately: it stays booked with that as long.
-        ceiling_a = offer.lately_a(now.mono, UNSEEN_S)
+    drawn = line_currents(device.values, box.lines, books.config.grid.voltage)
+    if drawn is not None and ceiling_a is not None:
+        # A car may take seconds to obey: what it still draws is nobody else's.
+        ceiling_a = max(ceiling_a, min(offer.lately_a(books.now.mono) or 0.0, max(drawn)))
+    elif device.values.get("state") == "C":
+        places = tree(books.config)
+        if any(places.places[number].meters for number in places.ways[box.id]):
+            # The other load is worked out from what it may have drawn until lately: it stays booked with that as long.
+            ceiling_a = offer.lately_a(books.now.mono, UNSEEN_S)
     return box.capability.max_a if ceiling_a is None else ceiling_a
 
 
@@ -149,24 +156,37 @@ def wish(books: Books, present: Present, cap: Limit, used: Uses) -> Wish:
     )
 
 
+def _shares(asking: Sequence[_Asks], keeping: Sequence[Wish], rooms: Sequence[float]) -> Mapping[str, Share]:
+    """The shares of those that ask, beside what is kept for those that are being switched."""
+    shares = sharing.share([*(asks.wish for asks in asking), *keeping], rooms)
+    return {asks.wish.id: shares[asks.wish.id] for asks in asking}
+
+
 def _sent(
-    asking: Sequence[_Asks], leaving: Sequence[_Asks], shares: Mapping[str, Share], rooms: Sequence[float], now: Now
+    asking: Sequence[_Asks],
+    leaving: Sequence[_Asks],
+    keeping: Sequence[Wish],
+    shares: Mapping[str, Share],
+    rooms: Sequence[float],
+    doubts: Sequence[float],
+    now: Now,
 ) -> Mapping[str, float]:
     """The currents that may be sent now. Room that a late box does not give up yet, the others make at once."""
     late = [asks for asks in (*asking, *leaving) if _is_late(asks, _target(shares, asks), now)]
     if not late:
         wishes = [asks.wish for asks in (*asking, *leaving)]
         held = {asks.wish.id: asks.held for asks in (*asking, *leaving)}
-        return sharing.release({id: share.amount_a for id, share in shares.items()}, wishes, held, rooms)
+        targets = {id: share.amount_a for id, share in shares.items()}
+        return sharing.release(targets, wishes, held, list(map(sub, rooms, doubts)))
     left = list(rooms)
     for asks in late:
         for bound, times in asks.wish.uses:
             left[bound] -= times * asks.held.ceiling_a
     quick = [asks for asks in asking if asks not in late]
-    again = {id: share.amount_a for id, share in sharing.share([asks.wish for asks in quick], left).items()}
+    again = {id: share.amount_a for id, share in _shares(quick, keeping, left).items()}
     present = [*quick, *(asks for asks in leaving if asks not in late)]
     held = {asks.wish.id: asks.held for asks in present}
-    sent = sharing.release(again, [asks.wish for asks in present], held, left)
+    sent = sharing.release(again, [asks.wish for asks in present], held, list(map(sub, left, doubts)))
     return {**sent, **{asks.wish.id: _target(shares, asks) for asks in late}}
 
 

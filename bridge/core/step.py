@@ -53,6 +53,8 @@ from bridge.core.limits import Books
 from bridge.core.model import Device, Now, Offer, Roll, Snapshot, State
 from bridge.core.roll import called
 
+_REMEMBERED_S = 8.0
+"""Readings are remembered for so long: a meter reading may have to wait for slow wallboxes."""
 _NEVER_SEEN = Device()
 _NEVER_OFFERED = Offer()
 
@@ -84,21 +86,23 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
     state = surplus.followed(config, _passed(config, state, now), now)
     roll = called(config, state, before.roll)
     decision = decide(config, state, roll, now)
-    state = replace(state, grid=decision.grid, releases=decision.releases)
     revision = before.revision + 1
-    given = offers.offered(roll, decision, revision, now)
+    given, grid, releases = offers.offered(roll, decision, revision, now), decision.grid, decision.releases
     if sets:
         # The registers come first: how the boxes follow is written up in the next round, when storage has answered.
         kept = receipts.opened(state, sets, decision, now)
-        state = replace(state, offers=given, receipts=kept, last_receipt=state.last_receipt + len(sets))
+        last = state.last_receipt + len(sets)
+        state = replace(state, offers=given, grid=grid, releases=releases, receipts=kept, last_receipt=last)
     else:
         drawn = overdraft.excess(config, state, decision.grid)
         cut = overdraft.watched(state.overdraft, drawn, overdraft.level(config, decision.grid), now)
-        state = replace(state, offers=given, overdraft=cut)
-        state = replace(state, receipts=receipts.followed(state, decision))
-        state = replace(state, sessions=sessions.followed(config, state, decision, now))
+        state = replace(state, offers=given, grid=grid, releases=releases, overdraft=cut)
+        lasting = sessions.followed(config, state, decision, now)
+        state = replace(state, receipts=receipts.followed(state, decision), sessions=lasting)
         state = switching.followed(config, state, roll, revision + 1, now)
-    state = replace(state, journal=evidence.noted(config, before, state, decision, sets, now))
+    journal = evidence.noted(config, before, state, decision, sets, now)
+    if journal is not state.journal:
+        state = replace(state, journal=journal)
     return Snapshot(config, state, decision, now, revision, roll)
 
 
@@ -149,7 +153,10 @@ def _read(config: Config, state: State, event: Read) -> State:
     """Take in a reading; it may also tell something about the house's other load."""
     known = state.devices.get(event.device, _NEVER_SEEN)
     flow = "power_w" in event.values or "current_l1_a" in event.values
-    before = ((known.mono, known.values), *known.before[:1]) if flow else known.before
+    before = known.before
+    if flow:
+        recent = [one for one in before if one[0] > event.mono - _REMEMBERED_S]
+        before = ((known.mono, known.values), *(recent or before[:1]))
     values, counter = counters.guarded(config, known, event)
     doubt = known.reason if known.online else ""
     device = Device(True, doubt, values, event.mono, before, counter)

@@ -47,7 +47,7 @@ def accept(
     """Check a whole set and make the event of it: all or nothing.
 
     Of a name given twice the last one counts. ``peer`` is the certificate of whoever asks (see
-    :class:`~bridge.core.model.SetVariables`). Raises :class:`Refused`. Formulas are parsed here, in the caller's
+    :class:`~bridge.core.events.SetVariables`). Raises :class:`Refused`. Formulas are parsed here, in the caller's
     thread, never in the hub's.
     """
     accepted: dict[str, tuple[str, Formula]] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
@@ -85,6 +86,8 @@ class Connection(asyncio.Protocol):
         self._transport = cast(asyncio.Transport, transport)
         if tls := transport.get_extra_info("ssl_object"):
             self._tls = True
+            # TR-03116-3 counts a session from its first handshake; OpenSSL resumes one for two hours.
+            self.since -= max(0.0, time.time() - tls.session.time)
             if certificate := tls.getpeercert(binary_form=True):
                 self._certificate = sha256(certificate).hexdigest()
         if self._listener.door_for(self._certificate) is None:

@@ -89,6 +89,7 @@ class Listener:
             self.loop.remove_reader(self._socket)
             self._socket.close()
         self._sweeper.cancel()
+        await asyncio.sleep(0)  # a task that is cancelled before it began would leave its socket open
         for task in self._greeting:
             task.cancel()
         for connection in tuple(self.connections):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 from collections.abc import Collection
@@ -13,6 +14,8 @@ from typing import cast
 
 from bridge.errors import BridgeError
 from bridge.simulator.channel import Streams
+
+logger = logging.getLogger(__name__)
 
 HANDSHAKE_S = 10.0
 
@@ -91,6 +94,7 @@ async def greeted(secure: Context, wire: socket.socket, profile: Collection[tupl
 
     def note(_session: ssl.SSLObject, name: str | None, _context: ssl.SSLContext) -> int | None:
         if name is not None and name not in {host for host, _ in profile}:
+            logger.info("gateway: %s is not in the proxy profile (TLS-SNI)", name)
             return ssl.ALERT_DESCRIPTION_UNRECOGNIZED_NAME
         names.extend(filter(None, [name]))
         return None

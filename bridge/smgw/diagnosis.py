@@ -7,6 +7,7 @@ In TLS 1.2 a refused client certificate ends the handshake; in TLS 1.3 the clien
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from typing import Literal
@@ -27,6 +28,7 @@ class TunnelError(BridgeError):
 
 
 ASK_ADDRESS = "ask for address and port of the CLS proxy in the HAN"
+SEE_SIDECAR = "nothing yet: see whether the sidecar runs, and what its log says"
 ENTER_US = "ask for our certificate (smgw-bridge cert list) to be entered as that of the CLS"
 
 _REFUSES_OURS = {
@@ -68,6 +70,12 @@ _HANDSHAKE = {
 
 _CERT_NOT_YET_VALID, _CERT_HAS_EXPIRED = 9, 10
 """X509_V_ERR_… of OpenSSL."""
+
+
+def of_sidecar(error: OSError, where: str) -> TunnelError:
+    """There is no connection to the program that speaks TLS in our place."""
+    reason = os.strerror(error.errno) if error.errno else "no answer"
+    return TunnelError("tcp", f"{where} (smgw.sidecar): {reason}", SEE_SIDECAR)
 
 
 def of_tcp(error: OSError, where: str) -> TunnelError:
@@ -123,7 +131,9 @@ def not_pinned(detail: str) -> TunnelError:
 
 
 def closed_early(version: str | None) -> TunnelError:
-    """The gateway hung up after the handshake before saying anything. ``version`` is that of TLS."""
+    """Somebody hung up before saying anything: the gateway, after the handshake of TLS ``version``, or the sidecar."""
+    if version is None:
+        return TunnelError("socks", "the sidecar hangs up before SOCKS begins", SEE_SIDECAR)
     if version == "TLSv1.3":
         text = "the gateway hangs up after the handshake, so it does not accept our certificate"
         return TunnelError("certificate", text, ENTER_US)

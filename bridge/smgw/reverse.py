@@ -16,7 +16,7 @@ from hashlib import sha256
 from random import uniform
 
 from bridge.smgw.diagnosis import TunnelError
-from bridge.smgw.pump import PIECE, pump
+from bridge.smgw.pump import PIECE, close, pump
 from bridge.smgw.tunnel import Tunnel
 
 logger = logging.getLogger(__name__)
@@ -96,7 +96,7 @@ class Reverse:
             await pump(near, far, end - clock())
             return True
         finally:
-            far[1].close()
+            await close(far[1])
 
 
 def _peer(writer: asyncio.StreamWriter) -> str:

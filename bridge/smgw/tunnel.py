@@ -116,7 +116,7 @@ class Tunnel:
             async with asyncio.timeout(ANSWER_S):
                 streams = await asyncio.open_connection(host, port)
         except OSError as error:
-            raise diagnosis.of_tcp(error, where) from error
+            raise (diagnosis.of_sidecar if self.config.sidecar else diagnosis.of_tcp)(error, where) from error
         # A connection may be idle for hours. When the gateway is gone without a word, we want to know within a minute.
         wire = streams[1].get_extra_info("socket")
         wire.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

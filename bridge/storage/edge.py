@@ -53,7 +53,7 @@ _ADDED = (("until", "REAL"), ("expired", "INTEGER"))
 
 class StorageEdge:
     """Keeps the variables in ``folder/state.sqlite3`` and posts :class:`Stored` when they are on disk; the same for the
-    journal and :class:`~bridge.core.model.Journaled`. ``zone`` is that of the site."""
+    journal and :class:`~bridge.core.events.Journaled`. ``zone`` is that of the site."""
 
     def __init__(self, folder: Path, post: Post, zone: tzinfo | None = None) -> None:
         self._file = folder / FILE

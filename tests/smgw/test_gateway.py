@@ -138,6 +138,29 @@ def test_faults_can_come_and_go(papers: Papers) -> None:
     asyncio.run(go())
 
 
+@pytest.mark.system("stunnel4")
+def test_the_sidecar_of_the_document(tmp_path: Path, papers: Papers) -> None:
+    """The gateway takes a name in the hello for a destination: the sidecar must send none."""
+    document = (Path(__file__).parents[2] / "docs/smgw.md").read_text(encoding="utf-8")
+    settings, near = document.split("```ini\n")[1].split("```")[0], free_port()
+
+    async def go() -> None:
+        async with far_end() as port:
+            with simulated(papers, listen=("127.0.0.1", 0), profile={("a.example", port)}) as gateway:
+                text = settings.replace("127.0.0.1:11090", f"127.0.0.1:{near}")
+                text = text.replace("192.168.100.1:4433", f"127.0.0.1:{gateway.port}")
+                text = text.replace("/etc/stunnel", str(papers.cls.certificate.parent))
+                file = tmp_path / "sidecar.conf"
+                file.write_text(f"foreground = quiet\npid =\ndebug = 3\n{text}")
+                with rig.running(near, "stunnel4", file):
+                    way = Tunnel(rig.config(1, sidecar=f"127.0.0.1:{near}"), credentials(papers))
+                    reader, writer = await way.open("a.example", port)
+                    assert await said(reader, writer, b"beside") == b"beside"
+                    await close(writer)
+
+    asyncio.run(go())
+
+
 def test_openssl_is_content_with_it(papers: Papers) -> None:
     own = ("-cert", papers.cls.certificate, "-key", papers.cls.key, "-CAfile", papers.smgw.certificate)
     with simulated(papers, listen=("127.0.0.1", 0)) as gateway:

@@ -6,6 +6,7 @@ import asyncio
 import errno
 import socket
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
@@ -303,6 +304,20 @@ def test_hellos_of_openssl_that_are_not_borne() -> None:
         reason = "SSLV3_ALERT_ILLEGAL_PARAMETER"
 
     assert "sidecar" in diagnosis.of_tls(Alert47()).advice
+
+
+def test_a_sidecar_that_does_not_run_and_one_that_gets_nowhere(tmp_path: Path, papers: Papers) -> None:
+    """That is no matter for the administrator of the gateway."""
+    near = free_port()
+    way = Tunnel(config(1, sidecar=f"127.0.0.1:{near}"), _no_credentials)
+    absent = fails(way)
+    with socket.create_server(("127.0.0.1", near)) as listener:
+        threading.Thread(target=lambda: listener.accept()[0].close()).start()
+        idle = fails(way)
+    assert absent.text == f"127.0.0.1:{near} (smgw.sidecar): Connection refused"
+    assert idle.text == "the sidecar hangs up before SOCKS begins"
+    assert "sidecar" in absent.advice
+    assert "sidecar" in idle.advice
 
 
 def test_a_certificate_of_ours_that_is_missing(tmp_path: Path, papers: Papers) -> None:

@@ -353,7 +353,7 @@ import sys, time
 from pathlib import Path
 sys.path.insert(0, {root!r})
 from tests.core.sites import House, site
-from bridge.core.model import Journaled, Stored
+from bridge.core.events import Journaled, Stored
 from bridge.storage.edge import StorageEdge
 from queue import SimpleQueue
 
