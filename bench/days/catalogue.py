@@ -20,10 +20,14 @@ UNSEEN = Manners(measures=False)
 
 @dataclass(frozen=True)
 class Planned:
-    """A day, and how long a car may have to wait there."""
+    """A day, how long a car may have to wait there, and how often a setpoint may move for no reason, a box and hour.
+
+    ``moves`` None: wallboxes take turns there, which is a reason that the judge does not know.
+    """
 
     day: Day
     longest_wait_s: float
+    moves: float | None = 2.0
 
 
 def _plain() -> Planned:
@@ -62,21 +66,21 @@ def _steps() -> Planned:
 def _control() -> Planned:
     """4.2 kW by order of the grid operator (§ 14a EnWG), for an hour each, and a gradual return."""
     orders = [Command(hour * HOUR, {"PLIM": 4200.0}, ttl_s=3600) for hour in (2.0, 17.5, 19.2)]
-    return Planned(home(1, 3, 63.0, (QUICK,), commands=orders, control=True, return_ramp_s=120.0), 2 * HOUR)
+    return Planned(home(1, 3, 63.0, (QUICK,), commands=orders, control=True, return_ramp_s=120.0), 2 * HOUR, moves=None)
 
 
 def _park() -> Planned:
     """Twelve cars, room for four: they take turns of 15 minutes."""
-    return Planned(park(12, fuse_a=26.0), 2 * 900 + 300)
+    return Planned(park(12, fuse_a=32.0), 2 * 900 + 300, moves=None)
 
 
 def _feeders() -> Planned:
     """Ten boxes behind two feeders with meters of their own."""
-    return Planned(park(10, fuse_a=63.0, feeders=2, feeder_a=32.0, priorities=True), 4 * 900)
+    return Planned(park(10, fuse_a=63.0, feeders=2, feeder_a=32.0, priorities=True), 4 * 900, moves=None)
 
 
 def _large() -> Planned:
-    return Planned(park(30, fuse_a=125.0, feeders=3, feeder_a=50.0), 3 * 900)
+    return Planned(park(30, fuse_a=125.0, feeders=3, feeder_a=50.0), 3 * 900, moves=None)
 
 
 DAYS: Sequence[Callable[[], Planned]] = (
@@ -113,4 +117,3 @@ def turns_after_a_step(number: int) -> int:
         # Up and down again is one turn at each step, and no fault.
         most = max([most, *(turns - before.get(box, 0) for box, turns in world.hunt.turned.items())])
     return most
-

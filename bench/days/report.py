@@ -17,6 +17,13 @@ from bench.table import Row
 PART = "Days"
 
 
+class Allowed(NamedTuple):
+    """The goals that differ from day to day; ``moves`` None: there is none."""
+
+    wait_s: float
+    moves: float | None
+
+
 class Played(NamedTuple):
     """What came of a day."""
 
@@ -30,7 +37,7 @@ class Played(NamedTuple):
     writes_h: float
     needless_h: float
     wait_s: float
-    allowed_wait_s: float
+    allowed: Allowed
     speed: float
 
 
@@ -63,7 +70,7 @@ def play(number: int, hours: float) -> Played:
         sum(box.writes for box in world.boxes) / cars / hours,
         world.hunt.moves / cars / hours,
         world.longest_wait_s,
-        planned.longest_wait_s,
+        Allowed(planned.longest_wait_s, planned.moves),
         hours * 3600 / world.spent_s,
     )
 
@@ -76,7 +83,7 @@ def _rows(day: Played) -> Iterator[Row]:
         share = 100 * day.delivered_wh / day.most_wh if day.most_wh else 100.0
         note = f"{day.delivered_wh / 1000:.1f} of {day.most_wh / 1000:.1f} kWh"
         yield Row(PART, name + "energy, of what was possible at most", share, "%", 85.0, least=True, note=note)
-    yield Row(PART, name + "longest wait", day.wait_s, "s", day.allowed_wait_s)
+    yield Row(PART, name + "longest wait", day.wait_s, "s", day.allowed.wait_s)
     note = f"{day.starts:.0f} starts a car and day, {day.writes_h:.0f} setpoints a box and hour"
-    yield Row(PART, name + "moves for no reason, a box and hour", day.needless_h, "", 2.0, note=note)
+    yield Row(PART, name + "moves for no reason, a box and hour", day.needless_h, "", day.allowed.moves, note=note)
     yield Row(PART, name + "speed, of real time", day.speed, "x")

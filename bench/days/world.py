@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from random import Random
 
-from bench.days.boxes import QUICK, Box, Manners, Span, hash_of
+from bench.days.boxes import QUICK, Box, Manners, Span
 from bench.days.cars import Car
 from bench.days.houses import Battery, Load
 from bench.days.judge import Bound, Hunt, Moment

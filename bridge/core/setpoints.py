@@ -198,7 +198,7 @@ def _target(shares: Mapping[str, Share], asks: _Asks) -> float:
 def _is_late(asks: _Asks, target: float, now: Now) -> bool:
     """Whether a box that shall give something up may not be written yet, or does not answer."""
     box, _, offer, _ = asks.present
-    if asks.held.ceiling_a <= target:
+    if offer.ceiling_a is not None and offer.ceiling_a <= target:
         return False
     asked = offer.pending[-1][1] if offer.pending else offer.confirmed_a
     due = offer.due_mono if asked == target else next_due(box, offer, now.mono)

@@ -57,6 +57,9 @@ def test_a_silent_fed_box_stays_booked_and_a_silent_fed_grid_meter_counts_as_sil
     assert house.setpoints()["E1"] == 20
     house.plug("E2")
     house.obey()
+    assert house.setpoints() == {"E1": 10, "E2": 0}, "E1 measures nothing: its car may take a while to obey"
+    house.wait(13)
+    house.obey()
     assert house.setpoints() == {"E1": 10, "E2": 10}
     house.wait(61)
     house.plug("E2")

@@ -1,0 +1,124 @@
+"""The real decisions in a simulated world, for minutes: limits are kept, nothing hunts, nobody takes in vain.
+
+Whole days are played by ``python -m bench days``.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+
+import pytest
+
+from bench.days import catalogue
+from bench.days.boxes import QUICK, SLOW, Manners
+from bench.days.cars import Car
+from bench.days.houses import Load, flat
+from bench.days.sites import home
+from bench.days.world import Command, Visit, World
+
+BOXES = ("E1", "E2", "E3")
+
+
+def world(
+    cars: Sequence[Car],
+    load: Load | None = None,
+    manners: Sequence[Manners] = (QUICK,),
+    commands: Sequence[Command] = (),
+    charges: Sequence[float] = (0.2, 0.2, 0.2),
+    window_s: float = 0.5,
+) -> World:
+    """A house with a fuse of 35 A and its cars, plugged in from the first seconds."""
+    visits = [Visit(box, 5 + n, charge=charge) for n, (box, charge) in enumerate(zip(BOXES, charges, strict=False))]
+    visits = visits[: len(cars)]
+    flows = flat(1.0, 1.0, 1.0) if load is None else load
+    day = home(1, len(cars), 35.0, manners, commands, load=flows, cars=cars, visits=visits)
+    return World(day, window_s)
+
+
+def burst(amperes: float, begin: int, end: int) -> Load:
+    """A load on all lines that comes and goes."""
+    line = array("f", [1.0]) * 3600
+    line[begin:end] = array("f", [amperes]) * (end - begin)
+    return [line, line, line]
+
+
+def excess_as(played: World) -> float:
+    return sum(bound.excess_as for _, bound in played.bounds)
+
+
+def offered_a(played: World) -> float:
+    return max(bound.offered_a for _, bound in played.bounds)
+
+
+@pytest.mark.parametrize("number", [0, 3, 4, 7])
+def test_after_a_step_of_the_house_setpoints_settle(number: int) -> None:
+    assert catalogue.turns_after_a_step(number) <= 2
+
+
+def test_a_car_that_starts_or_stops_under_a_slow_meter_is_no_other_load() -> None:
+    """The meter shows what was a second ago: for a moment the car is not in it, or still is."""
+    played = world([Car(), Car(delay_s=1, ramp_a_s=3)]).play(120)
+    settled = played.snapshot.decision.setpoints["E1"].current_a
+    played.by_id["E2"].car.wakes_at = 1e9
+    for second in range(121, 170):
+        played.play(second)
+        assert played.snapshot.decision.setpoints["E1"].current_a >= settled
+    assert excess_as(played) == 0
+    assert offered_a(played) <= 0.5
+
+
+def test_who_is_offered_more_than_it_uses_is_left_alone() -> None:
+    """A car of 8 A beside two of 16 A: what is left over goes round without end if it counts as a wish."""
+    played = world([Car(3, 8.0), Car(1, 16.0), Car(2, 16.0)]).play(240)
+    before = sum(box.writes for box in played.boxes)
+    played.play(900)
+    assert sum(box.writes for box in played.boxes) - before <= 3
+
+
+def test_full_cars_take_little_from_one_that_charges() -> None:
+    played = world([Car(1, 32.0), Car(), Car()], charges=(0.1, 1.0, 1.0)).play(300)
+    before = played.boxes[0].car.delivered_wh
+    played.play(3000)
+    charged_wh = played.boxes[0].car.delivered_wh - before
+    assert charged_wh > 0.85 * 32 * 230 * 2700 / 3600
+
+
+@pytest.mark.parametrize("manners", [(QUICK,), (SLOW,)])
+def test_room_that_a_full_car_only_seemed_to_leave_is_nobody_elses(manners: Sequence[Manners]) -> None:
+    """E1 is full and holds its offer when 30 A come on: it may be E1 by what the meter says, but it is a shower."""
+    played = world([Car(), Car()], burst(30.0, 200, 260), manners, charges=(1.0, 0.2)).play(300)
+    assert excess_as(played) == 0
+    assert offered_a(played) <= 0.5
+
+
+def test_a_box_that_measures_nothing_stays_booked_while_its_car_obeys() -> None:
+    unseen = Manners(measures=False)
+    commands = [Command(200, {"AVAIL": 60}), Command(203, {"AVAIL": 40}), Command(206, {"AVAIL": 25})]
+    played = world([Car(1, 32.0), Car()], flat(10.0, 18.0, 18.0), (unseen, SLOW), commands).play(300)
+    assert excess_as(played) == 0
+    assert offered_a(played) <= 1.0
+
+
+def test_room_changes_hands_when_the_car_has_let_go() -> None:
+    """E1 is paused for a higher limit of E2's: E2 may not ramp up before the car at E1 has obeyed."""
+    played = world([Car(delay_s=4.9), Car(3, 32.0, delay_s=1, ramp_a_s=3)], commands=[Command(100, {"AVAIL": 90})])
+    played.play(100)
+    played.by_id["E1"].car.wakes_at = 1e9
+    played.play(400)
+    assert sum(bound.raw_as for _, bound in played.bounds) <= 1
+    assert excess_as(played) == 0
+
+
+def test_a_series_of_commands_is_followed_by_slow_boxes() -> None:
+    commands = [Command(100 + 7 * n, {"AVAIL": (100, 60, 20, 80)[n % 4]}) for n in range(40)]
+    played = world([Car(), Car(1, 32.0), Car(2)], manners=(SLOW, QUICK), commands=commands).play(420)
+    assert excess_as(played) == 0
+    assert offered_a(played) <= 0.5
+
+
+def test_the_judge_sees_what_is_too_much() -> None:
+    """The same world with the current held up by hand: the judge must not sleep."""
+    played = world([Car()], burst(30.0, 100, 200), (Manners(stubborn=((90.0, 1e9),)),)).play(200)
+    assert excess_as(played) > 0
+    assert offered_a(played) > 5
