@@ -1,4 +1,4 @@
-"""What each command does. Each takes its options and returns an exit code; modules that only one needs are loaded there."""
+"""What each command does: each takes its options and returns an exit code. What only one needs is loaded there."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def _told(books: Books, number: int) -> bool:
 def alarms(config: Config, state: State) -> Mapping[str, str]:
     """Meters that somebody should turn round, by name of the alarm."""
     return {
-        f"{meter}_reversed": f"{meter} seems to count the wrong way: it falls when cars draw more; swap its leads or sign"
+        f"{meter}_reversed": f"{meter} seems to count the wrong way: it falls when cars draw more; turn it round"
         for number, place in enumerate(tree(config).places)
         if number in state.loads and is_reversed(state.loads[number])
         for meter in place.meters

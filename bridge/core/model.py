@@ -1,6 +1,6 @@
 """The nouns of the house: State and Snapshot, and what they are made of. All frozen.
 
-Events are in :mod:`bridge.core.events`, Decision is in :mod:`bridge.core.decision`, Config in :mod:`bridge.core.config`.
+Events are in :mod:`bridge.core.events`, Decision in :mod:`bridge.core.decision`, Config in :mod:`bridge.core.config`.
 
 Units are part of the names: ``_w`` watts, ``_a`` amperes, ``_s`` seconds, ``_wh`` watt hours, ``_v`` volts.
 ``None`` means "not known" or "no limit"; ``0.0`` is a number like any other and, as a limit, means "nothing".
