@@ -9,8 +9,9 @@ from dataclasses import dataclass
 from bench.days.boxes import QUICK, SLOW, Manners
 from bench.days.cars import Car
 from bench.days.houses import flat, household
+from bench.days.plan import Command, Day, Visit
 from bench.days.sites import home, park
-from bench.days.world import Command, Day, Visit, World
+from bench.days.world import World
 
 HOUR = 3600.0
 DEAF = Manners(deaf=((7.1 * HOUR, 7.15 * HOUR), (19 * HOUR, 19.1 * HOUR)))
@@ -28,6 +29,8 @@ class Planned:
     day: Day
     longest_wait_s: float
     moves: float | None = 2.0
+    hours: float = 24.0
+    """No more of it is played: thirty boxes take their time."""
 
 
 def _plain() -> Planned:
@@ -80,7 +83,7 @@ def _feeders() -> Planned:
 
 
 def _large() -> Planned:
-    return Planned(park(30, fuse_a=125.0, feeders=3, feeder_a=50.0), 3 * 900, moves=None)
+    return Planned(park(30, fuse_a=125.0, feeders=3, feeder_a=50.0), 3 * 900, moves=None, hours=3.0)
 
 
 DAYS: Sequence[Callable[[], Planned]] = (

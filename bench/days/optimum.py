@@ -10,7 +10,7 @@ import copy
 from collections.abc import Sequence
 
 from bench.days.houses import DAY_S
-from bench.days.world import HOUSE, Day, Visit
+from bench.days.plan import HOUSE, Day, Visit
 
 SLOT_S = 300
 _DUST = 1e-6

@@ -8,7 +8,7 @@ from random import Random
 from bench.days.boxes import QUICK, SLOW, Manners
 from bench.days.cars import Car
 from bench.days.houses import Battery, Load, flat, household
-from bench.days.world import HOUSE, Command, Day, Visit, Watched
+from bench.days.plan import HOUSE, Command, Day, Visit, Watched
 from bridge.core.config import Capability, Config, GridConfig, GroupConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import parse
 from bridge.core.tree import PAIRS

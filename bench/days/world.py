@@ -5,85 +5,20 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from random import Random
 
-from bench.days.boxes import QUICK, Box, Manners, Span
-from bench.days.cars import Car
-from bench.days.houses import Battery, Load
+from bench.days.boxes import QUICK, Box
 from bench.days.judge import Bound, Hunt, Moment
+from bench.days.plan import HOUSE, Command, Day, Visit, Watched
 from bridge.core import step, variables
-from bridge.core.config import Config
 from bridge.core.events import Event, Link, Read
 from bridge.core.model import Now, Snapshot, State
 
 MONO, UTC = 10_000.0, 1_790_028_000.0
 """Midnight, on both clocks."""
-HOUSE = ""
-"""The place of the house connection; others are named like their group."""
-
-
-@dataclass
-class Visit:
-    """A car comes to a box with its battery ``charge`` full, and leaves."""
-
-    box: str
-    arrives: float
-    leaves: float = math.inf
-    charge: float = 0.2
-
-
-@dataclass
-class Command:
-    """The grid operator sets variables; ``ttl_s``: for so long."""
-
-    at: float
-    values: Mapping[str, float | str]
-    ttl_s: float | None = None
-    source: str = "smgw"
-
-
-@dataclass
-class Day:
-    """What happens at a site. ``loads``: what is drawn beside the wallboxes, by place that has a meter.
-
-    ``limits``: by name of a bound, how many amperes it allows when these variables hold.
-    """
-
-    name: str
-    config: Config
-    cars: Mapping[str, Car]
-    visits: Sequence[Visit]
-    loads: Mapping[str, Load]
-    bounds: Sequence[Watched]
-    commands: Sequence[Command] = ()
-    manners: Mapping[str, Manners] = field(default_factory=dict)
-    meter_lag_s: int = 1
-    meter_silent: tuple[Span, ...] = ()
-    battery: Battery | None = None
-    values: dict[str, float] = field(default_factory=lambda: {"AVAIL": 100.0, "PLIM": 30_000.0})
-
-
-@dataclass
-class Watched:
-    """A bound the judge watches: amperes on ``line``, on all lines together (None), or by how much the first of a pair
-    of lines may carry more."""
-
-    place: str
-    line: int | tuple[int, int] | None
-    limit_a: Callable[[Mapping[str, float]], float]
-    boxes: frozenset[str] | None = None
-    """None: all."""
-    feed_in_only: bool = False
-    """What the house draws does not count, only what it feeds in."""
-
-    @property
-    def name(self) -> str:
-        """For people."""
-        lines = "sum" if self.line is None else f"L{self.line}"
-        return f"{self.place or 'house'} {lines}"
 
 
 class World:
@@ -100,7 +35,6 @@ class World:
         self.by_id = {box.config.id: box for box in self.boxes}
         slowest = max(box.manners.gap_s + box.manners.write_s for box in self.boxes)
         command_s = math.ceil(1 + slowest + 5)
-        polls = max(box.manners.poll_s + box.manners.sweep_s for box in self.boxes)
         self.bounds = [
             (
                 watched,
@@ -108,7 +42,6 @@ class World:
             )
             for watched in day.bounds
         ]
-        self.polls = polls
         self.hunt = Hunt()
         self.initial = dict(day.values)
         self.waits: dict[str, float] = {}
@@ -130,10 +63,10 @@ class World:
         self._loads: dict[str, tuple[float, float, float]] = {}
         self._battery_a = 0.0
         for visit in day.visits:
-            self.at(visit.arrives, lambda v=visit: self._arrive(v))
-            self.at(visit.leaves, lambda v=visit: self._leave(v))
+            self.at(visit.arrives, partial(self._arrive, visit))
+            self.at(visit.leaves, partial(self._leave, visit))
         for command in day.commands:
-            self.at(command.at, lambda c=command: self._command(c))
+            self.at(command.at, partial(self._command, command))
 
     # ------------------------------------------------------------------------------------------- as a clock
 

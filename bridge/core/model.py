@@ -192,10 +192,10 @@ class Offer:
     lowered: tuple[float, float] = (float("-inf"), 0.0)
     """(mono, amperes) of the ceiling before it was last lowered."""
 
-    def lately_a(self, mono: float, obeying_s: float = OBEYING_S) -> float | None:
+    def lately_a(self, mono: float) -> float | None:
         """The most the car may be drawing now: it has up to five seconds to obey (IEC 61851-1, Annex A)."""
         ceiling_a = self.ceiling_a
-        if ceiling_a is None or mono - self.lowered[0] > obeying_s:
+        if ceiling_a is None or mono - self.lowered[0] > OBEYING_S:
             return ceiling_a
         return max(ceiling_a, self.lowered[1])
 
@@ -243,7 +243,7 @@ class Overridden:
     set_at: float
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class State:
     """What we know. Keys of ``variables`` are folded names (see :func:`bridge.core.formulas.fold`)."""
 
@@ -281,6 +281,14 @@ class State:
     """As it was decided last."""
     releases: Mapping[str, Release] = field(default_factory=dict)
     """Limits that the grid side reduced, and those on their way back, by formula and unit."""
+
+    def but(self, **changes: object) -> State:
+        """The same with some fields changed, like :func:`dataclasses.replace` and eight times as quick: this is felt on
+        the way from a set to the registers."""
+        changed = object.__new__(State)
+        changed.__dict__.update(self.__dict__)
+        changed.__dict__.update(changes)
+        return changed
 
     def receipt_of(self, cause: SetVariables) -> Receipt | None:
         """The receipt of this very set; None when it is too old to be kept."""

@@ -25,9 +25,6 @@ from bridge.core.tree import Uses, tree, uses
 PAUSE_S = 60.0
 """A pause that nobody ordered lasts at least so long."""
 
-UNSEEN_S = 12.0
-"""A box that measures nothing, but is seen by a meter, stays booked for so long with what it was offered before."""
-
 LATE_S = 2.0
 """A box that has not confirmed a lower setpoint after so long does not answer for the moment."""
 
@@ -117,16 +114,15 @@ def _ceiling(books: Books, present: Present) -> float:
     """What a wallbox may be drawing in amperes per line. Where nothing is known of it, that is all it can."""
     box, device, offer, _ = present
     ceiling_a = offer.ceiling_a
-    drawn = line_currents(device.values, box.lines, books.config.grid.voltage)
-    if drawn is not None and ceiling_a is not None:
-        # A car may take seconds to obey: what it still draws is nobody else's.
-        ceiling_a = max(ceiling_a, min(offer.lately_a(books.now.mono) or 0.0, max(drawn)))
-    elif device.values.get("state") == "C":
-        places = tree(books.config)
-        if any(places.places[number].meters for number in places.ways[box.id]):
-            # The other load is worked out from what it may have drawn until lately: it stays booked with that as long.
-            ceiling_a = offer.lately_a(books.now.mono, UNSEEN_S)
-    return box.capability.max_a if ceiling_a is None else ceiling_a
+    lately_a = offer.lately_a(books.now.mono)
+    if ceiling_a is None or lately_a is None:
+        return box.capability.max_a
+    # A car may take seconds to obey: what it still draws is nobody else's.
+    if drawn := line_currents(device.values, box.lines, books.config.grid.voltage):
+        return max(ceiling_a, min(lately_a, max(drawn)))
+    places = tree(books.config)
+    metered = any(places.places[number].meters for number in places.ways[box.id])
+    return lately_a if metered and device.values.get("state") == "C" else ceiling_a
 
 
 def wish(books: Books, present: Present, cap: Limit, used: Uses) -> Wish:
@@ -183,7 +179,8 @@ def _sent(
         for bound, times in asks.wish.uses:
             left[bound] -= times * asks.held.ceiling_a
     quick = [asks for asks in asking if asks not in late]
-    again = {id: share.amount_a for id, share in _shares(quick, keeping, left).items()}
+    # With others out of the way it could be more for somebody: not before they are back.
+    again = {id: min(share.amount_a, shares[id].amount_a) for id, share in _shares(quick, keeping, left).items()}
     present = [*quick, *(asks for asks in leaving if asks not in late)]
     held = {asks.wish.id: asks.held for asks in present}
     sent = sharing.release(again, [asks.wish for asks in present], held, list(map(sub, left, doubts)))

@@ -89,18 +89,24 @@ def share(wishes: Iterable[Wish], rooms: Sequence[float]) -> Mapping[str, Share]
 def _admit(wishes: Sequence[Wish], shares: dict[str, Share], left: list[float]) -> list[Wish]:
     """Those whose minimum fits beside the minima of those before them; the minima are taken off ``left``.
 
-    Who is waiting for more room than there is just now keeps those from it that have had their turn.
+    Who is waiting for more room than there is just now keeps those from it that have had their turn. For the one that
+    waits longest its minimum is kept free everywhere it counts: else those that need less, or fewer lines, always come
+    first.
     """
-    start = list(left)
+    start, free = list(left), left
     kept_free: set[int] = set()
     admitted = []
     for wish in wishes:
-        full = first_full(wish, left)
+        full = first_full(wish, left if wish.turn[0] == SERVED else free)
         if wish.cap_a + _DUST_A < wish.min_a:
             shares[wish.id] = Share(0.0, None)
         elif full is not None:
             shares[wish.id] = Share(0.0, full)
             if wish.turn[0] == WAITING and first_full(wish, start) is None:
+                if not kept_free:
+                    free = list(left)
+                    for bound, times in wish.uses:
+                        free[bound] -= times * wish.min_a
                 kept_free.add(full)
         elif wish.turn[0] == HAD_ITS_TURN and not kept_free.isdisjoint([bound for bound, _ in wish.uses]):
             shares[wish.id] = Share(0.0, next(bound for bound, _ in wish.uses if bound in kept_free))
@@ -109,6 +115,8 @@ def _admit(wishes: Sequence[Wish], shares: dict[str, Share], left: list[float]) 
             admitted.append(wish)
             for bound, times in wish.uses:
                 left[bound] -= times * wish.min_a
+                if free is not left:
+                    free[bound] -= times * wish.min_a
     return admitted
 
 

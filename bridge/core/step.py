@@ -92,17 +92,17 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
         # The registers come first: how the boxes follow is written up in the next round, when storage has answered.
         kept = receipts.opened(state, sets, decision, now)
         last = state.last_receipt + len(sets)
-        state = replace(state, offers=given, grid=grid, releases=releases, receipts=kept, last_receipt=last)
+        state = state.but(offers=given, grid=grid, releases=releases, receipts=kept, last_receipt=last)
     else:
         drawn = overdraft.excess(config, state, decision.grid)
         cut = overdraft.watched(state.overdraft, drawn, overdraft.level(config, decision.grid), now)
-        state = replace(state, offers=given, grid=grid, releases=releases, overdraft=cut)
+        state = state.but(offers=given, grid=grid, releases=releases, overdraft=cut)
         lasting = sessions.followed(config, state, decision, now)
-        state = replace(state, receipts=receipts.followed(state, decision), sessions=lasting)
+        state = state.but(receipts=receipts.followed(state, decision), sessions=lasting)
         state = switching.followed(config, state, roll, revision + 1, now)
     journal = evidence.noted(config, before, state, decision, sets, now)
     if journal is not state.journal:
-        state = replace(state, journal=journal)
+        state = state.but(journal=journal)
     return Snapshot(config, state, decision, now, revision, roll)
 
 
@@ -124,7 +124,7 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
     """What we know after an event."""
     match event:
         case SetVariables():
-            return replace(state, variables=variables.after(config, state, event, now), set_mono=now.mono)
+            return state.but(variables=variables.after(config, state, event, now), set_mono=now.mono)
         case Read():
             return _read(config, state, event)
         case Link():

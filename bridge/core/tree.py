@@ -104,8 +104,8 @@ def uses(config: Config, box: str, lines: tuple[int, ...], single: int | None) -
         if place.by_total:
             used.append((SLOTS * number + 3, len(lines)))
     if config.grid.max_imbalance_a is not None:
-        lonely = (single,) if single else lines
         for number, (one, other) in enumerate(PAIRS, known.pairs):
-            if one in lonely and other not in lonely:
+            # As long as nobody knows, a car counts both ways: on all its lines, and on one of them alone.
+            if (one in lines and other not in lines) or one == single:
                 used.append((number, 1))
     return tuple(used)

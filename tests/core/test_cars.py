@@ -205,3 +205,15 @@ def test_single_phase_cars_keep_the_lines_in_balance() -> None:
     assert "more on L1 than on L2" in house.reason("E1")
     play(house, 30, {"E1": (32.0, 0, 0), "E2": (32.0, 0, 0), "E3": (32.0, 32.0, 32.0)})
     assert house.setpoints() == {"E1": 10.0, "E2": 10.0, "E3": 32.0}
+
+
+def test_a_car_of_which_nothing_is_known_counts_on_all_its_lines_and_on_one_alone() -> None:
+    boxes = (
+        WallboxConfig("E1", "keba-p30", "10.0.0.1", phases=(2,)),
+        WallboxConfig("E2", "keba-p30", "10.0.0.2", phases=(1, 2)),
+    )
+    house = House(Config(GridConfig(parse(44000), max_imbalance_a=20.0), wallboxes=boxes))
+    house.plug("E1", "E2")
+    house.happen(*(Confirmed(box, 0.0, house.snapshot.revision) for box in ("E1", "E2")))
+    house.obey()
+    assert house.setpoints() == {"E1": 10.0, "E2": 10.0}, "L2 may carry 20 A more than L3"
