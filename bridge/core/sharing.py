@@ -235,7 +235,7 @@ class _Flood:
             if rate:
                 self._left[bound] -= rate * (level - self._since[bound])
             self._since[bound] = level
-            self._rates[bound] = max(0.0, rate + sign * times * wish.weight)
+            self._rates[bound] = rate + sign * times * wish.weight
             if sign > 0:
                 self._faster.add(bound)
 
