@@ -94,7 +94,8 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
     load = replace(load, sample=None)
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
         if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
-            return _noted(load, event.mono, other_load(load))
+            # It holds on; but more than the cars were seen to draw at most is not theirs.
+            return _noted(load, event.mono, _higher(other_load(load), lowest))
         return _noted(replace(load, told=highest), event.mono, highest)
     load = _compared(load, sum(drawn), sum(sum(high) for _, high in measured))
     told = _kept(load.told, lowest, highest)
