@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.core.config import WallboxConfig
-from bridge.core.model import FOLLOWING_S, Car, Device, Offer, PerLine
-from bridge.core.otherload import line_currents
+from bridge.core.model import FOLLOWING_S, Car, Device, Offer
+from bridge.core.otherload import higher, line_currents
 from bridge.core.phases import FLOWING_A
 
 LEARN_S = 20.0
@@ -47,7 +47,7 @@ def seen(box: WallboxConfig, car: Car | None, device: Device, offer: Offer, volt
     if highest < FLOWING_A:
         return _quiet(box, car, offer, mono)
     since = car.drawing_since if car.drawing_since is not None else mono
-    flowed = _highest(car.seen, drawn)
+    flowed = higher(car.seen, drawn)
     car = replace(car, seen=flowed, drawing_since=since, quiet_since=None, asleep_at=None)
     measured = "current_l1_a" in device.values
     if measured and mono - since >= LEARN_S and max(flowed) >= FULL_A:
@@ -64,10 +64,6 @@ def _quiet(box: WallboxConfig, car: Car, offer: Offer, mono: float) -> Car:
     since = (car.quiet_since if car.quiet_since is not None else mono) if may else None
     asleep = mono if since is not None and mono - since >= QUIET_S else car.asleep_at
     return replace(car, seen=(0.0, 0.0, 0.0), drawing_since=None, quiet_since=since, asleep_at=asleep)
-
-
-def _highest(one: PerLine, other: PerLine) -> PerLine:
-    return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
 
 
 def _peaks(peaks: tuple[float, float, float], mono: float, amperes: float) -> tuple[float, float, float]:

@@ -95,7 +95,7 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
         if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
             # It holds on; but more than the cars were seen to draw at most is not theirs.
-            return _noted(load, event.mono, _higher(other_load(load), lowest))
+            return _noted(load, event.mono, higher(other_load(load), lowest))
         return _noted(replace(load, told=highest), event.mono, highest)
     load = _compared(load, sum(drawn), sum(sum(high) for _, high in measured))
     told = _kept(load.told, lowest, highest)
@@ -210,7 +210,7 @@ def _around(config: Config, box: WallboxConfig, state: State, since: float) -> t
         if (drawn := line_currents(values, box.lines, config.grid.voltage)) is None:
             break
         least = _lower(least or drawn, drawn)
-        most = _higher(most or drawn, drawn)
+        most = higher(most or drawn, drawn)
         if mono <= since - _LAG_S:
             break
     return (least, most) if least and most else None
@@ -220,7 +220,8 @@ def _lower(one: PerLine, other: PerLine) -> PerLine:
     return min(one[0], other[0]), min(one[1], other[1]), min(one[2], other[2])
 
 
-def _higher(one: PerLine, other: PerLine) -> PerLine:
+def higher(one: PerLine, other: PerLine) -> PerLine:
+    """The higher of two currents on each line, in amperes."""
     return max(one[0], other[0]), max(one[1], other[1]), max(one[2], other[2])
 
 
