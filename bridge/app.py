@@ -20,9 +20,9 @@ from typing import Protocol, cast, runtime_checkable
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bridge import config as configuration
-from bridge.core.certificates import uses
 from bridge.core.config import Config, DeviceConfig, MeterConfig, WallboxConfig, fed_by
 from bridge.core.model import Now
+from bridge.core.records.certificates import uses
 from bridge.edge import Edge
 from bridge.errors import ConfigError
 from bridge.gpio.edge import GpioEdge

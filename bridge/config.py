@@ -10,7 +10,6 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from bridge import schema
-from bridge.core import balance, inputs
 from bridge.core.config import (
     Config,
     ContactConfig,
@@ -24,7 +23,9 @@ from bridge.core.config import (
 )
 from bridge.core.formulas import Formula, fold
 from bridge.core.gateway import SmgwConfig
-from bridge.core.rule import RuleConfig
+from bridge.core.loads import inputs
+from bridge.core.rules import balance
+from bridge.core.rules.rule import RuleConfig
 from bridge.errors import ConfigError
 from bridge.schema import Checks, Leaf
 

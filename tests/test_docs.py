@@ -32,7 +32,7 @@ from bridge.core.config import (
 from bridge.core.events import Link, Override, Read
 from bridge.core.formulas import FUNCTIONS, parse
 from bridge.core.gateway import FarEndConfig, FunctionsConfig, SmgwConfig
-from bridge.core.rule import RuleConfig
+from bridge.core.rules.rule import RuleConfig
 from bridge.http import cnf
 from bridge.http.administration import Administration
 from bridge.http.app import PAGES, Views, make_app

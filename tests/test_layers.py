@@ -36,6 +36,9 @@ MAY_IMPORT: dict[str, set[str]] = {
 }
 """Room to the rooms it may know."""
 
+FLOORS = ("loads", "rules", "grid", "records")
+"""The rooms inside the core: each may know those before it."""
+
 DEMO_ONLY = {"commands"}
 """Outside the simulator itself, only these may know it."""
 
@@ -104,6 +107,14 @@ def test_no_arrow_runs_the_wrong_way(module: str) -> None:
 def test_the_core_is_pure(module: str) -> None:
     others = {name.partition(".")[0] for name in imports(module)} - {"bridge"}
     assert others <= PURE, f"{module} imports {', '.join(sorted(others - PURE))}"
+
+
+@pytest.mark.parametrize("floor", FLOORS)
+def test_no_stair_inside_the_core_leads_upwards(floor: str) -> None:
+    above = tuple(f"bridge.core.{higher}." for higher in FLOORS[FLOORS.index(floor) + 1 :])
+    modules = [module for module in MODULES if module.startswith(f"bridge.core.{floor}.")]
+    assert modules
+    assert not [(module, name) for module in modules for name in own(module) if name.startswith(above)]
 
 
 def test_the_list_of_pure_modules_is_one() -> None:

@@ -16,12 +16,12 @@ from ruamel.yaml import YAML
 
 from bridge import schema
 from bridge.config import PLANNED
-from bridge.core import overrides
 from bridge.core.config import Config, Switching
 from bridge.core.decision import Unknown
 from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed
 from bridge.core.formulas import fold
 from bridge.core.model import Now, State
+from bridge.core.rules import overrides
 from bridge.core.variables import Refused
 from tests.core.sites import START, House
 

@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import NamedTuple
 
-from bridge.core import overdraft
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision, GroupDecision, Limit, Unknown
 from bridge.core.formulas import fold
 from bridge.core.limits import Books
+from bridge.core.loads import overdraft
+from bridge.core.loads.otherload import flows, is_reversed, other_load
 from bridge.core.model import Device, Load, PerLine, State
-from bridge.core.otherload import flows, is_reversed, other_load
 from bridge.core.tree import CONTROLLABLE, FIRST_GROUP, HOUSE, LINES, PAIRS, SLOTS, Place, tree
 from bridge.core.variables import fresh
 

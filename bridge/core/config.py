@@ -15,7 +15,7 @@ from typing import Annotated, Literal
 from bridge.core.allowed import AtLeast, Between, Matching, Passing
 from bridge.core.formulas import Formula, fold, is_name
 from bridge.core.gateway import CertificateName, Function, HostPort, SmgwConfig
-from bridge.core.rule import RuleConfig
+from bridge.core.rules.rule import RuleConfig
 
 Address = Annotated[
     str,
@@ -117,7 +117,7 @@ class VariableConfig:
     """A declared variable. Constants outside ``min``/``max`` are refused, formula values are clamped to them.
 
     Not set again within ``ttl_s``, or within the time the caller gave it, it has expired: ``fallback`` holds, else
-    ``initial``. ``function`` None: see :mod:`bridge.core.functions_of`.
+    ``initial``. ``function`` None: see :mod:`bridge.core.grid.functions_of`.
     """
 
     initial: Formula | None = None

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bridge.core.ramp import Release
+from bridge.core.grid.ramp import Release
 
 
 @dataclass(frozen=True, slots=True)

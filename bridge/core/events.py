@@ -98,7 +98,7 @@ class Stored(Event):
 class Journaled(Event):
     """The journal is on disk up to entry ``through``; ``error`` says why the others are not.
 
-    ``head`` is "number hash" of its newest entry; see :class:`bridge.core.journal.Journal`.
+    ``head`` is "number hash" of its newest entry; see :class:`bridge.core.records.journal.Journal`.
     """
 
     through: int
@@ -133,7 +133,9 @@ Switch = Literal["charging", "rules", "user_rules"]
 
 @dataclass(frozen=True, slots=True)
 class Override(Event):
-    """Somebody at the wallbox wants it otherwise until the car leaves. Made by :func:`bridge.core.overrides.accept`.
+    """Somebody at the wallbox wants it otherwise until the car leaves.
+
+    Made by :func:`bridge.core.rules.overrides.accept`.
 
     ``off`` and ``on`` are switched, the others stay as they were. ``current_a`` None: stays, infinite: no limit.
     """

@@ -9,13 +9,14 @@ from dataclasses import replace
 from functools import cache, lru_cache
 from operator import attrgetter
 
-from bridge.core import overrides, ramp, rules, standing
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import GridDecision, Limit, Unknown
 from bridge.core.formulas import Formula, NoValue, evaluate
+from bridge.core.grid import ramp, standing
+from bridge.core.grid.ramp import Release
 from bridge.core.model import Device, Now, State, Variable
-from bridge.core.ramp import Release
-from bridge.core.rules import View
+from bridge.core.rules import overrides, rules
+from bridge.core.rules.rules import View
 from bridge.core.variables import Names, current, fresh, initial
 
 

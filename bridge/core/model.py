@@ -18,11 +18,11 @@ from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision, GridDecision, Setpoint
 from bridge.core.events import SetVariables, Switch, Values
 from bridge.core.formulas import Formula
-from bridge.core.journal import Journal
-from bridge.core.phase import Phases
-from bridge.core.ramp import Release
-from bridge.core.rule import Hold, RuleConfig, Surplus
-from bridge.core.session import Sessions
+from bridge.core.grid.ramp import Release
+from bridge.core.loads.phase import Phases
+from bridge.core.records.journal import Journal
+from bridge.core.records.session import Sessions
+from bridge.core.rules.rule import Hold, RuleConfig, Surplus
 
 PerLine = tuple[float, float, float]
 """One number for each line conductor: (L1, L2, L3)."""
@@ -96,7 +96,7 @@ class Device:
     """What was last heard of a meter or wallbox. ``mono`` is when it was last read (-inf: never).
 
     ``before`` are the readings of a current or power just before the newest one, newest first, each with when it was
-    taken. ``counter``: see :mod:`bridge.core.counters`.
+    taken. ``counter``: see :mod:`bridge.core.loads.counters`.
     """
 
     online: bool = False
@@ -276,7 +276,7 @@ class State:
     started: Now | None = None
     """When the bridge started; None before its first round."""
     lot: float = 0.0
-    """Drawn at the start, 0 to 1: what chance there is in delays (see :mod:`bridge.core.ramp`)."""
+    """Drawn at the start, 0 to 1: what chance there is in delays (see :mod:`bridge.core.grid.ramp`)."""
     grid: GridDecision | None = None
     """As it was decided last."""
     releases: Mapping[str, Release] = field(default_factory=dict)

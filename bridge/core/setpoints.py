@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from operator import sub
 
-from bridge.core import cars, limits, phases, sharing
+from bridge.core import limits, sharing
 from bridge.core.bounds import Bounds
 from bridge.core.decision import Limit, Setpoint
 from bridge.core.limits import Books
+from bridge.core.loads import cars, phases
+from bridge.core.loads.otherload import line_currents
 from bridge.core.model import Now, Present, Roll, State
 from bridge.core.offers import next_due
-from bridge.core.otherload import line_currents
 from bridge.core.roll import unready
 from bridge.core.sharing import HAD_ITS_TURN, SERVED, WAITING, Held, Share, Wish
 from bridge.core.tree import Uses, tree, uses

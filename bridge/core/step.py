@@ -9,29 +9,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import replace
 
-from bridge.core import (
-    bounds,
-    cars,
-    certificates,
-    contacts,
-    counters,
-    evidence,
-    expiry,
-    inputs,
-    limits,
-    offers,
-    otherload,
-    overdraft,
-    overrides,
-    phases,
-    receipts,
-    sessions,
-    setpoints,
-    standing,
-    surplus,
-    switching,
-    variables,
-)
+from bridge.core import bounds, limits, offers, setpoints, switching, variables
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision, Setpoint
 from bridge.core.events import (
@@ -49,9 +27,13 @@ from bridge.core.events import (
     Stored,
 )
 from bridge.core.formulas import fold
+from bridge.core.grid import contacts, expiry, standing
 from bridge.core.limits import Books
+from bridge.core.loads import cars, counters, inputs, otherload, overdraft, phases
 from bridge.core.model import Device, Now, Offer, Roll, Snapshot, State
+from bridge.core.records import certificates, evidence, receipts, sessions
 from bridge.core.roll import called
+from bridge.core.rules import overrides, surplus
 
 _REMEMBERED_S = 8.0
 """Readings are remembered for so long: a meter reading may have to wait for slow wallboxes."""

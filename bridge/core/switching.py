@@ -16,14 +16,15 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from bridge.core import bounds, limits, phases, setpoints, sharing
+from bridge.core import bounds, limits, setpoints, sharing
 from bridge.core.bounds import Bounds
 from bridge.core.config import Config, Switching, WallboxConfig
 from bridge.core.decision import Limit
 from bridge.core.limits import Books
+from bridge.core.loads import phases
+from bridge.core.loads.otherload import line_currents
+from bridge.core.loads.phase import Phases
 from bridge.core.model import Device, Now, Offer, Roll, State
-from bridge.core.otherload import line_currents
-from bridge.core.phase import Phases
 from bridge.core.roll import WANTS_TO_CHARGE, unready
 from bridge.core.sharing import Share, Wish
 from bridge.core.tree import uses

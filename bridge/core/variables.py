@@ -8,15 +8,15 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 
-from bridge.core import balance
 from bridge.core.config import MAX_TTL_S, Config, DeviceConfig, VariableConfig
 from bridge.core.decision import Unknown
 from bridge.core.events import SetVariables
-from bridge.core.expiry import ends_at
 from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
-from bridge.core.functions_of import barred
-from bridge.core.journal import instant
+from bridge.core.grid.expiry import ends_at
+from bridge.core.grid.functions_of import barred
 from bridge.core.model import Device, Now, Snapshot, State, Variable
+from bridge.core.records.journal import instant
+from bridge.core.rules import balance
 
 MAX_VARIABLES = 500
 MAX_TOTAL_SIZE = 20_000

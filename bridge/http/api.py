@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import json
 
-from bridge.core import journal
 from bridge.core.config import DeviceConfig, WallboxConfig
 from bridge.core.explain import Explanation, sentences
+from bridge.core.loads.phases import lines
 from bridge.core.model import Device, Offer, Receipt, Snapshot
-from bridge.core.phases import lines
+from bridge.core.records import journal
 from bridge.core.variables import current, fresh, listing, plain
 
 Json = dict[str, object]

@@ -18,7 +18,7 @@ from bridge import __version__
 from bridge.core.explain import explained
 from bridge.core.formulas import FormulaError, is_name, parse
 from bridge.core.model import Snapshot
-from bridge.core.session import Session
+from bridge.core.records.session import Session
 from bridge.http import api, certificates, cnf, configuration, metrics, sessions
 from bridge.http.access import HEALTH_PATH, PASSWORD_PATH, Refusal
 from bridge.http.administration import Administration

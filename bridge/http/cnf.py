@@ -11,9 +11,11 @@ from dataclasses import dataclass
 from typing import NoReturn
 from urllib.parse import unquote_plus
 
-from bridge.core import inputs, overrides, variables
+from bridge.core import variables
 from bridge.core.events import Override, SetVariables
+from bridge.core.loads import inputs
 from bridge.core.model import Snapshot
+from bridge.core.rules import overrides
 from bridge.http import feed
 from bridge.http.access import Refusal
 from bridge.http.feed import Fed

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from bridge.core import inputs
 from bridge.core.config import Config, MeterConfig, WallboxConfig
 from bridge.core.events import Confirmed, Event, Read, Reading
 from bridge.core.formulas import fold
+from bridge.core.loads import inputs
 from bridge.core.model import Device, Snapshot
 from bridge.http.access import Refusal
 

@@ -9,8 +9,8 @@ from datetime import UTC, datetime, tzinfo
 from typing import NamedTuple, Protocol, get_args
 
 from bridge.core.model import Snapshot
-from bridge.core.session import Session, Why
-from bridge.core.sessions import shown
+from bridge.core.records.session import Session, Why
+from bridge.core.records.sessions import shown
 from bridge.http.access import Refusal
 from bridge.http.api import Json, instant, number
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from bridge.core.events import PhasesConfirmed
-from bridge.core.phases import FLOWING_A
+from bridge.core.loads.phases import FLOWING_A
 from bridge.edge import Post
 from bridge.errors import Refused
 from bridge.modbus.profile import PhasesRule

@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NoReturn
 
-from bridge.core import overrides
 from bridge.core.events import Override, SetVariables
-from bridge.core.inputs import number
+from bridge.core.loads.inputs import number
 from bridge.core.model import Snapshot
+from bridge.core.rules import overrides
 from bridge.core.variables import Pair, Refused, accept, listing
 
 SOURCE = "mqtt"

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from bridge.core.config import Config, DeviceConfig, SetpointConfig, SourceConfig, WallboxConfig
 from bridge.core.events import Confirmed, Event, Link, Read, Reading
-from bridge.core.inputs import letter, number
+from bridge.core.loads.inputs import letter, number
 from bridge.core.model import Device, Snapshot
 
 MAX_PAYLOAD = 65_536

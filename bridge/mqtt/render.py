@@ -13,12 +13,12 @@ from collections.abc import Callable, Iterator, Mapping
 
 from bridge.core.config import DeviceConfig, MeterConfig, WallboxConfig
 from bridge.core.decision import GridDecision, GroupDecision, Setpoint, Unknown
-from bridge.core.expiry import ends_at
-from bridge.core.journal import instant
+from bridge.core.grid.expiry import ends_at
+from bridge.core.loads.phases import lines
 from bridge.core.model import Device, Offer, Overridden, Snapshot, Variable
-from bridge.core.phases import lines
-from bridge.core.session import Session
-from bridge.core.sessions import shown
+from bridge.core.records.journal import instant
+from bridge.core.records.session import Session
+from bridge.core.records.sessions import shown
 from bridge.core.variables import current, fresh
 
 Topics = dict[str, str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from bridge.core.certificates import Uses
+from bridge.core.records.certificates import Uses
 from bridge.errors import BridgeError
 from bridge.smgw.issue import CURVE, DAYS, Wish
 from bridge.smgw.store import Store

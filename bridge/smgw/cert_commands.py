@@ -10,8 +10,8 @@ from argparse import Namespace
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bridge.core.certificates import Uses, uses
 from bridge.core.config import Config
+from bridge.core.records.certificates import Uses, uses
 from bridge.errors import BadRequest
 from bridge.smgw.administration import listing
 from bridge.smgw.certificate import Certificate

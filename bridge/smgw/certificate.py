@@ -9,7 +9,7 @@ from pathlib import Path
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
-from bridge.core.certificates import Uses, expiry_warning
+from bridge.core.records.certificates import Uses, expiry_warning
 from bridge.errors import BadRequest
 from bridge.smgw.bundle import UNREADABLE, Bundle, key_type
 

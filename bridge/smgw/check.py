@@ -9,8 +9,8 @@ import ssl
 import time
 from collections.abc import Callable
 
-from bridge.core.certificates import expiry_warning
 from bridge.core.gateway import SmgwConfig
+from bridge.core.records.certificates import expiry_warning
 from bridge.errors import BridgeError
 from bridge.smgw import diagnosis
 from bridge.smgw.admission import names

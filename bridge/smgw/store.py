@@ -14,8 +14,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from bridge.core.allowed import Matching
-from bridge.core.certificates import Uses
 from bridge.core.gateway import CertificateName
+from bridge.core.records.certificates import Uses
 from bridge.errors import BadRequest, NotFound
 from bridge.smgw import bundle, issue
 from bridge.smgw.bundle import Bundle, Key

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, tzinfo
 from hashlib import sha256
 
-from bridge.core.journal import ROUTINE, instant
+from bridge.core.records.journal import ROUTINE, instant
 
 GENESIS = "0" * 64
 """What the first line names as the hash before it."""

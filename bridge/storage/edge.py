@@ -19,7 +19,7 @@ from pathlib import Path
 from bridge.core.events import Stored
 from bridge.core.formulas import FormulaError, parse
 from bridge.core.model import Snapshot, State, Variable
-from bridge.core.session import Session
+from bridge.core.records.session import Session
 from bridge.edge import Mailbox, Post
 from bridge.errors import ConfigError
 from bridge.storage import sessions

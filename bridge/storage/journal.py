@@ -18,7 +18,7 @@ from pathlib import Path
 
 from bridge import __version__
 from bridge.core.events import Journaled
-from bridge.core.journal import ROUTINE, Entry, Journal, instant
+from bridge.core.records.journal import ROUTINE, Entry, Journal, instant
 from bridge.storage import chain
 from bridge.storage.chain import Broken, Position
 from bridge.storage.files import Head, folder_of, months_of, read_head, sync_folder, write_head

@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TextIO
 
-from bridge.core.journal import instant
+from bridge.core.records.journal import instant
 from bridge.storage import chain
 from bridge.storage.chain import Broken, Line
 from bridge.storage.files import months_of

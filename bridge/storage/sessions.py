@@ -14,7 +14,7 @@ from dataclasses import fields
 
 from bridge.core.events import SessionsStored
 from bridge.core.model import Snapshot
-from bridge.core.session import Session, Sessions, Span
+from bridge.core.records.session import Session, Sessions, Span
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core import cars
 from bridge.core.config import Capability, Config, GridConfig, WallboxConfig
 from bridge.core.events import Confirmed, Link, Read
 from bridge.core.formulas import parse
+from bridge.core.loads import cars
 from bridge.core.model import Car, Device, Offer
 from tests.core.sites import House, site
 

@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bridge.core.certificates import DAY_S, expiry_warning
 from bridge.core.events import Certificates, Reconfigured
 from bridge.core.gateway import SmgwConfig
+from bridge.core.records.certificates import DAY_S, expiry_warning
 from tests.core.sites import House, site
 
 

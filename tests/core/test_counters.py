@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.counters import SLACK_WH, followed
 from bridge.core.events import Read
+from bridge.core.loads.counters import SLACK_WH, followed
 from bridge.core.model import Counter
 from tests.core.sites import House, site
 

@@ -11,11 +11,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core import evidence
 from bridge.core.config import Config, VariableConfig
 from bridge.core.events import Confirmed, Event, Journaled, Link, Read, Reconfigured
 from bridge.core.formulas import parse
-from bridge.core.journal import OUTBOX, ROUTINE_OUTBOX, Entry, Journal, figure
+from bridge.core.records import evidence
+from bridge.core.records.journal import OUTBOX, ROUTINE_OUTBOX, Entry, Journal, figure
 from tests.core.sites import House, site
 
 PEER = "ab" * 32

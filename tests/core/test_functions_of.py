@@ -8,8 +8,8 @@ import pytest
 
 from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.formulas import parse
-from bridge.core.functions_of import barred
 from bridge.core.gateway import FunctionsConfig, SmgwConfig
+from bridge.core.grid.functions_of import barred
 from bridge.core.model import State
 from bridge.core.variables import Refused
 from tests.core.sites import House

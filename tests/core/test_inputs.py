@@ -9,7 +9,7 @@ import pytest
 from bridge.core.config import Config, MeterConfig, WallboxConfig, fed_by
 from bridge.core.events import Link
 from bridge.core.formulas import parse
-from bridge.core.inputs import letter, number
+from bridge.core.loads.inputs import letter, number
 from tests.core.sites import House, site
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core import overrides
 from bridge.core.events import Override
 from bridge.core.formulas import parse
-from bridge.core.rule import RuleConfig
+from bridge.core.rules import overrides
+from bridge.core.rules.rule import RuleConfig
 from bridge.core.variables import Refused
 from tests.core.sites import House, site
 

@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core import ramp
 from bridge.core.formulas import parse
+from bridge.core.grid import ramp
+from bridge.core.grid.ramp import Release, eased
 from bridge.core.model import State, Variable
-from bridge.core.ramp import Release, eased
 from tests.core.sites import House, site
 
 RAMP_S, DELAY_S = 100.0, 20.0

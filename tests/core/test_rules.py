@@ -13,13 +13,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core import rules
 from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.decision import Limit
 from bridge.core.formulas import Formula, parse
 from bridge.core.model import Device, Now, Overridden, State
-from bridge.core.rule import DAYS, Hold, RuleConfig, Surplus
-from bridge.core.rules import View
+from bridge.core.rules import rules
+from bridge.core.rules.rule import DAYS, Hold, RuleConfig, Surplus
+from bridge.core.rules.rules import View
 from bridge.core.variables import Names, current
 
 BERLIN = ZoneInfo("Europe/Berlin")

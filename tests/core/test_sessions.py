@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.charging import MAX_SPANS
-from bridge.core.counters import SLACK_WH, most_w
 from bridge.core.events import Confirmed, Event, Link, Read, Reconfigured, SessionsStored, Values
 from bridge.core.formulas import parse
+from bridge.core.loads.counters import SLACK_WH, most_w
 from bridge.core.model import Now, State
-from bridge.core.session import Session
-from bridge.core.sessions import MAX_UNSTORED
+from bridge.core.records.charging import MAX_SPANS
+from bridge.core.records.session import Session
+from bridge.core.records.sessions import MAX_UNSTORED
 from tests.core.sites import House, site
 
 NOTHING = Session(0, "", 0.0, 0.0).mark

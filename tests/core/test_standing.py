@@ -8,7 +8,7 @@ import pytest
 
 from bridge.core.formulas import parse
 from bridge.core.functions import NoValue, pmin14a
-from bridge.core.standing import INIT_S
+from bridge.core.grid.standing import INIT_S
 from tests.core.sites import START, House, site
 
 KW = {1: 4.2, 2: 7.56, 3: 10.5, 4: 13.02, 5: 15.12, 6: 16.8, 7: 18.06, 8: 18.9, 9: 19.32, 10: 21.21, 0: 0.0}

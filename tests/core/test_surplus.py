@@ -9,13 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core import rules, surplus
 from bridge.core.config import Config, GridConfig, MeterConfig, VariableConfig, WallboxConfig
 from bridge.core.decision import Unknown
 from bridge.core.formulas import parse
 from bridge.core.model import Car, Device, Now, Offer, State
-from bridge.core.rule import RuleConfig
-from bridge.core.rules import View
+from bridge.core.rules import rules, surplus
+from bridge.core.rules.rule import RuleConfig
+from bridge.core.rules.rules import View
 from bridge.core.variables import Names, current
 
 SUN = RuleConfig(surplus=True)

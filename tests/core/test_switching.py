@@ -16,8 +16,8 @@ from bridge.core import switching
 from bridge.core.config import Config, GridConfig, MeterConfig, Switching, VariableConfig, WallboxConfig
 from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed, Read
 from bridge.core.formulas import parse
-from bridge.core.phase import Phases
-from bridge.core.rule import RuleConfig
+from bridge.core.loads.phase import Phases
+from bridge.core.rules.rule import RuleConfig
 from tests.core.sites import House
 
 SWITCH = Switching(settle_s=10.0, min_interval_s=300.0)

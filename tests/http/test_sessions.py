@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from bridge.core.events import Link, Read
-from bridge.core.session import Session, Span
+from bridge.core.records.session import Session, Span
 from bridge.http.access import Refusal
 from bridge.http.sessions import MAX_LIMIT, session_of, table, wanted
 from tests.http.conftest import Bridge

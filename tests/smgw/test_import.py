@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridge.core.certificates import DAY_S
+from bridge.core.records.certificates import DAY_S
 from bridge.errors import BadRequest
 from bridge.smgw.store import Store
 from tests.smgw.openssl import Workshop, openssl

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from bridge.core.certificates import DAY_S, uses
 from bridge.core.config import Config, GridConfig, HttpConfig
 from bridge.core.formulas import parse
 from bridge.core.gateway import FarEndConfig, SmgwConfig
+from bridge.core.records.certificates import DAY_S, uses
 from bridge.errors import BadRequest, BridgeError, NotFound
 from bridge.smgw.issue import Wish
 from bridge.smgw.store import Store

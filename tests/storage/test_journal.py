@@ -22,7 +22,7 @@ import pytest
 
 from bridge.__main__ import main
 from bridge.core.events import Event, Journaled, Read, Stored
-from bridge.core.journal import Journal
+from bridge.core.records.journal import Journal
 from bridge.storage import chain
 from bridge.storage.edge import StorageEdge
 from bridge.storage.files import Head, months_of, read_head, write_head

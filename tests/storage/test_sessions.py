@@ -17,7 +17,7 @@ import pytest
 
 from bridge.core.events import Event, Journaled, Link, Read, SessionsStored, Stored
 from bridge.core.model import Snapshot
-from bridge.core.session import Session, Span
+from bridge.core.records.session import Session, Span
 from bridge.storage import sessions
 from bridge.storage.edge import StorageEdge
 from tests.core.sites import House, site

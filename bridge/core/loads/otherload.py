@@ -17,8 +17,8 @@ from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
+from bridge.core.loads.phases import as_switched
 from bridge.core.model import FOLLOWING_S, Device, Load, Offer, PerLine, State
-from bridge.core.phases import as_switched
 from bridge.core.tree import Place, tree
 
 WINDOW_S = 4.0

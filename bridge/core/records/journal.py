@@ -1,8 +1,8 @@
 """The journal as the core knows it: entries that wait until they are on disk, and what is being watched meanwhile.
 
-What is written when is in :mod:`bridge.core.evidence`; how it gets to the disk, and what keeps it from being changed
-there, is the business of the storage edge. Tuples rather than dataclasses: each round with a command changes some of
-them, and that must take microseconds.
+What is written when is in :mod:`bridge.core.records.evidence`; how it gets to the disk, and what keeps it from being
+changed there, is the business of the storage edge. Tuples rather than dataclasses: each round with a command changes
+some of them, and that must take microseconds.
 """
 
 from __future__ import annotations

@@ -18,9 +18,9 @@ from bridge.core.config import Config
 from bridge.core.decision import Decision
 from bridge.core.events import SetVariables
 from bridge.core.formulas import fold
-from bridge.core.functions_of import limiting
-from bridge.core.journal import Journal, Sender, Tally, figure
+from bridge.core.grid.functions_of import limiting
 from bridge.core.model import Now, State
+from bridge.core.records.journal import Journal, Sender, Tally, figure
 from bridge.core.variables import plain
 
 IN_FULL = 240.0

@@ -1,6 +1,6 @@
 """The noun of switching between one and three phases: what must be remembered of a wallbox.
 
-What follows is in :mod:`bridge.core.phases`, who is switched and when in :mod:`bridge.core.switching`.
+What follows is in :mod:`bridge.core.loads.phases`, who is switched and when in :mod:`bridge.core.switching`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The nouns of charging rules: Config of one (``wallboxes[].rules`` in ``bridge.yaml``), and what must be remembered.
 
-How rules are read is told in :mod:`bridge.core.rules`, how surplus is shared in :mod:`bridge.core.surplus`.
+How rules are read is told in :mod:`bridge.core.rules.rules`, how surplus is shared in :mod:`bridge.core.rules.surplus`.
 """
 
 from __future__ import annotations

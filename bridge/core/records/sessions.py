@@ -1,7 +1,7 @@
 """Charging sessions: followed from plug-in to unplug, whatever links, counters and restarts do meanwhile.
 
-The energy is what the box's guarded counter (:mod:`bridge.core.counters`) has moved. A box without one has its power
-integrated. A wallbox that cannot be reached keeps its session: only a box that says so has no car.
+The energy is what the box's guarded counter (:mod:`bridge.core.loads.counters`) has moved. A box without one has its
+power integrated. A wallbox that cannot be reached keeps its session: only a box that says so has no car.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import replace
 from itertools import count
 
-from bridge.core.charging import LOST, Sight, accrued, counted, seen, turned
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision
 from bridge.core.events import SessionsStored
 from bridge.core.formulas import fold
 from bridge.core.model import Count, Counter, Device, Now, State
-from bridge.core.session import Ended, Mark, Session, Sessions, Span
+from bridge.core.records.charging import LOST, Sight, accrued, counted, seen, turned
+from bridge.core.records.session import Ended, Mark, Session, Sessions, Span
 from bridge.core.variables import fresh, plain
 
 MAX_UNSTORED = 200

@@ -2,22 +2,22 @@
 
 BK6-22-300, Anlage 1, 7.2 asks whoever is controlled to show, for a single case and so that the grid operator can follow
 it, that a reduction was carried out; 7.3 to keep that for two years. A *grid event* is open while a limit is reduced
-(:mod:`bridge.core.inforce`). While it is, the journal has the commands, when they became effective and how, what was
-drawn in each minute, what the wallboxes were told, and the release. Fail-safe episodes of our own stand apart.
+(:mod:`bridge.core.records.inforce`). While it is, the journal has the commands, when they became effective and how,
+what was drawn in each minute, what the wallboxes were told, and the release. Fail-safe episodes of our own stand apart.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from bridge.core import commanded
 from bridge.core.config import Config
 from bridge.core.decision import Decision
-from bridge.core.drawn import averages, drawn, figures, inside, measured
 from bridge.core.events import SetVariables
-from bridge.core.inforce import InForce, in_force
-from bridge.core.journal import Journal, Minute, Watch, figure, instant
 from bridge.core.model import Now, Snapshot, State
+from bridge.core.records import commanded
+from bridge.core.records.drawn import averages, drawn, figures, inside, measured
+from bridge.core.records.inforce import InForce, in_force
+from bridge.core.records.journal import Journal, Minute, Watch, figure, instant
 
 LOOK_S = 1.0
 """What is drawn is looked at once a second; a set is looked at in the round that it makes."""

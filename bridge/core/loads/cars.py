@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.core.config import WallboxConfig
+from bridge.core.loads.otherload import higher, line_currents
+from bridge.core.loads.phases import FLOWING_A
 from bridge.core.model import FOLLOWING_S, Car, Device, Offer
-from bridge.core.otherload import higher, line_currents
-from bridge.core.phases import FLOWING_A
 
 LEARN_S = 20.0
 """A car that charges for so long has shown all the lines it uses (contactors and ramps are done)."""

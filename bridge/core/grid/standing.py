@@ -11,8 +11,8 @@ from dataclasses import replace
 
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision
-from bridge.core.expiry import ends_at
 from bridge.core.functions import pmin14a
+from bridge.core.grid.expiry import ends_at
 from bridge.core.model import Device, Now, State, Variable
 
 INIT_S = 60.0

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Limit, Unknown
 from bridge.core.model import Now, State
-from bridge.core.rule import Hold, RuleConfig, Surplus
+from bridge.core.rules.rule import Hold, RuleConfig, Surplus
 from bridge.core.variables import Names
 
 SOURCE = "rules"
@@ -54,8 +54,8 @@ class Case(NamedTuple):
 def cap(view: View, box: WallboxConfig, lines: int) -> Limit | None:
     """What the rules of a wallbox allow, in amperes on each of the ``lines`` its car uses.
 
-    None: it has no rules, or they are overridden. What the rules must remember, :func:`bridge.core.surplus.followed`
-    has written down before.
+    None: it has no rules, or they are overridden. What the rules must remember,
+    :func:`bridge.core.rules.surplus.followed` has written down before.
     """
     found = cases(view, box)
     if found is None:

@@ -6,12 +6,12 @@ import math
 from dataclasses import dataclass, replace
 
 from bridge.core.config import Config, WallboxConfig
-from bridge.core.counters import SLACK_WH, most_w
 from bridge.core.decision import Decision
 from bridge.core.events import Values
+from bridge.core.loads.counters import SLACK_WH, most_w
 from bridge.core.model import Device, Now
-from bridge.core.pauses import doing
-from bridge.core.session import Doing, Mark, Session, Span, Why
+from bridge.core.records.pauses import doing
+from bridge.core.records.session import Doing, Mark, Session, Span, Why
 from bridge.core.variables import fresh
 
 MAX_SPANS = 200

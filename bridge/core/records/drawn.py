@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision
-from bridge.core.inforce import CONNECTION
-from bridge.core.journal import Minute, figure
+from bridge.core.loads.otherload import line_currents
+from bridge.core.loads.phases import as_switched
 from bridge.core.model import Device, Now, Offer, State
-from bridge.core.otherload import line_currents
-from bridge.core.phases import as_switched
+from bridge.core.records.inforce import CONNECTION
+from bridge.core.records.journal import Minute, figure
 from bridge.core.variables import fresh
 
 TOLERANCE_W = 1.0

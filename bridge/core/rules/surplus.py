@@ -13,14 +13,14 @@ from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-from bridge.core import balance, overrides, rules
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Unknown
 from bridge.core.formulas import NoValue, fold
+from bridge.core.loads.phases import as_switched
 from bridge.core.model import Now, State
-from bridge.core.phases import as_switched
-from bridge.core.rule import Hold, RuleConfig, Surplus
-from bridge.core.rules import NEVER, Case, View
+from bridge.core.rules import balance, overrides, rules
+from bridge.core.rules.rule import Hold, RuleConfig, Surplus
+from bridge.core.rules.rules import NEVER, Case, View
 from bridge.core.variables import Names, current
 
 SMOOTH_S = 20.0

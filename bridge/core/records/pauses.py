@@ -5,7 +5,7 @@ from __future__ import annotations
 from bridge.core.config import WallboxConfig
 from bridge.core.decision import Decision, Setpoint
 from bridge.core.model import Device
-from bridge.core.session import Doing, Why
+from bridge.core.records.session import Doing, Why
 
 DRAWING_W = 100.0
 """Below this a car does not charge: the least a wallbox can offer is 6 A (IEC 61851-1), 1380 W on one line."""

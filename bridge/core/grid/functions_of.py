@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 
-from bridge.core import balance
 from bridge.core.config import Config, MeterConfig
 from bridge.core.formulas import Formula
 from bridge.core.gateway import Function
 from bridge.core.model import State
+from bridge.core.rules import balance
 
 
 def barred(

@@ -12,8 +12,8 @@ from dataclasses import replace
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Setpoint
 from bridge.core.events import Link, PhasesConfirmed, Values
+from bridge.core.loads.phase import Phases
 from bridge.core.model import Device, Now, State
-from bridge.core.phase import Phases
 
 FLOWING_A = 1.0
 """Below this nothing flows: contactors are switched, and a line counts as not used."""

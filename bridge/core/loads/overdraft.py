@@ -10,8 +10,8 @@ from dataclasses import replace
 
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision
+from bridge.core.loads.otherload import metered, other_load
 from bridge.core.model import Load, Now, Overdraft, PerLine, State
-from bridge.core.otherload import metered, other_load
 from bridge.core.tree import HOUSE, LINES, tree
 
 CUT_S = 300.0
