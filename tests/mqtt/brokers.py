@@ -89,10 +89,13 @@ class Listener:
     def _note(self, _client: Client, _data: Any, message: MQTTMessage) -> None:
         self.heard.append(message)
         text = bytes(message.payload).decode()
+        # A new dict each time: the test's thread may be walking through the old one.
+        topics = dict(self.topics)
         if text:
-            self.topics[message.topic] = text
+            topics[message.topic] = text
         else:
-            self.topics.pop(message.topic, None)
+            topics.pop(message.topic, None)
+        self.topics = topics
 
     def ask(self, command: str, body: object, retain: bool = False, **properties: Any) -> dict[str, Any]:
         """Send a command and wait for the answer to it."""
