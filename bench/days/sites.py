@@ -55,6 +55,7 @@ def home(
         grid["controllable_power_w"] = parse("PLIM")
     random = Random(number)
     kinds = [manners[n % len(manners)] for n in range(boxes)]
+    parked = [*cars] or [GARAGE[(number + n) % len(GARAGE)]() for n in range(boxes)]
     config = Config(
         grid=GridConfig(
             parse("43000 * AVAIL / 100"),
@@ -63,9 +64,10 @@ def home(
         ),
         variables=VARIABLES,
         meters=(MeterConfig("M1", "eastron-sdm630", "127.0.0.1:502", role="grid"),),
-        wallboxes=tuple(box(n + 1, kinds[n], **(box_more or {})) for n in range(boxes)),
+        wallboxes=tuple(
+            box(n + 1, kinds[n], **{"min_current_a": parked[n].min_a, **(box_more or {})}) for n in range(boxes)
+        ),
     )
-    parked = [*cars] or [GARAGE[(number + n) % len(GARAGE)]() for n in range(boxes)]
     if visits is None:
         visits = []
         for n in range(boxes):

@@ -16,9 +16,9 @@ from bridge.core.decision import GridDecision, GroupDecision, Limit, Unknown
 from bridge.core.formulas import fold
 from bridge.core.limits import Books
 from bridge.core.loads import overdraft
-from bridge.core.loads.otherload import flows, is_reversed, other_load
-from bridge.core.model import Device, Load, PerLine, State
-from bridge.core.tree import CONTROLLABLE, FIRST_GROUP, HOUSE, LINES, PAIRS, SLOTS, Place, tree
+from bridge.core.loads.otherload import flows, is_blind, is_reversed, other_load
+from bridge.core.model import Device, Load, PerLine, Present, State
+from bridge.core.tree import CONTROLLABLE, FIRST_GROUP, HOUSE, LINES, NOWHERE, PAIRS, SLOTS, Place, Uses, tree, uses
 from bridge.core.variables import fresh
 
 _NO_LIMIT = Limit(math.inf, "no limit", "config")
@@ -34,6 +34,8 @@ class Bounds(NamedTuple):
     rooms: list[float]
     limits: list[Limit]
     doubts: list[float]
+    told: frozenset[int]
+    """The places (by number) whose room depends on what meters tell."""
 
 
 class _Said(NamedTuple):
@@ -50,6 +52,7 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
     rooms: list[float] = []
     limits: list[Limit] = []
     doubts: list[float] = []
+    told: set[int] = set()
     house_load: PerLine = (0.0, 0.0, 0.0)
     for number, place in enumerate(tree(books.config).places):
         if not (place.by_line or place.by_total):
@@ -67,7 +70,9 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
             load = overdraft.added(books.state.overdraft, load, books.now)
         elif number == CONTROLLABLE:
             # What the house feeds in belongs to the cars; what it draws is none of their business here.
-            load = (min(0.0, sum(house_load)), 0.0, 0.0) if _told(books, HOUSE) else (0.0, 0.0, 0.0)
+            load = (min(0.0, sum(house_load)), 0.0, 0.0) if HOUSE in told else (0.0, 0.0, 0.0)
+        if _told(books, HOUSE if number == CONTROLLABLE else number):
+            told.add(number)
         for room, limit in _rooms(books, number, said, load):
             rooms.append(room)
             limits.append(limit)
@@ -77,7 +82,13 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
         rooms.append((most or 0.0) - max(0.0, skew))
         limits.append(Limit(most or 0.0, f"at most {most:g} A more on L{one} than on L{other}", "config"))
         doubts.append(0.0)
-    return Bounds(rooms, limits, doubts)
+    return Bounds(rooms, limits, doubts, frozenset(told))
+
+
+def counted(config: Config, found: Bounds, present: Present, lines: tuple[int, ...], single: int | None) -> Uses:
+    """Where a wallbox counts that draws on ``lines``, and how often (:func:`bridge.core.tree.uses`)."""
+    box, device = present.box, present.device
+    return uses(config, box.id, lines, single, found.told if is_blind(box, device) else NOWHERE)
 
 
 def groups(config: Config, found: Bounds) -> Mapping[str, GroupDecision]:

@@ -17,9 +17,10 @@ from bridge.core.decision import GridDecision, Setpoint
 from bridge.core.events import Confirmed, Link, Read, Values
 from bridge.core.formulas import Formula, fold
 from bridge.core.limits import Books
-from bridge.core.model import Now, Offer, State, Variable
+from bridge.core.model import Device, Now, Offer, Present, State, Variable
 from bridge.core.roll import called
-from bridge.core.tree import PAIRS, tree, uses
+from bridge.core.setpoints import lines_of
+from bridge.core.tree import PAIRS, tree
 from bridge.core.variables import current
 
 _ROUNDS = 6
@@ -103,9 +104,10 @@ def _bounds(books: Books, grid: GridDecision, boxes: Mapping[str, Setpoint]) -> 
     found = bounds.bounds(books, grid)
     used = [0.0] * len(found.rooms)
     for box in config.wallboxes:
-        car = books.state.cars.get(box.id)
-        lines = car.lines if car and car.lines else box.lines
-        for bound, times in uses(config, box.id, lines, None if car and car.lines else box.lines[0]):
+        device, offer = books.state.devices.get(box.id, Device()), books.state.offers.get(box.id, Offer())
+        present = Present(box, device, offer, books.state.cars.get(box.id))
+        lines, single = lines_of(books.state, present)
+        for bound, times in bounds.counted(config, found, present, lines, single):
             used[bound] += times * boxes[box.id].current_a
     names = [(place.name, on) for place in places for on in ("L1", "L2", "L3", "all lines")]
     names += [("imbalance", f"L{one} over L{other}") for one, other in PAIRS]

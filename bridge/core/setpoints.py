@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from operator import sub
 
 from bridge.core import limits, sharing
-from bridge.core.bounds import Bounds
+from bridge.core.bounds import Bounds, counted
 from bridge.core.decision import Limit, Setpoint
 from bridge.core.limits import Books
 from bridge.core.loads import cars, phases
-from bridge.core.loads.otherload import line_currents
+from bridge.core.loads.otherload import is_blind, line_currents
 from bridge.core.model import Now, Present, Roll, State
 from bridge.core.offers import next_due
 from bridge.core.roll import unready
 from bridge.core.sharing import HAD_ITS_TURN, SERVED, WAITING, Held, Share, Wish
-from bridge.core.tree import Uses, tree, uses
+from bridge.core.tree import SLOTS, Uses, tree, uses
 
 PAUSE_S = 60.0
 """A pause that nobody ordered lasts at least so long."""
@@ -52,7 +52,7 @@ def decided(books: Books, roll: Roll, bounds: Bounds) -> Mapping[str, Setpoint]:
         box, device, offer, _ = present
         lines, single = lines_of(books.state, present)
         cap = limits.wallbox(books, box, device, len(lines))
-        used = uses(books.config, box.id, lines, single)
+        used = counted(books.config, bounds, present, lines, single)
         if not device.online:
             setpoints[box.id] = _unreachable(present, cap, used, bounds.rooms)
             for bound, amperes in booked(books, present):
@@ -63,7 +63,7 @@ def decided(books: Books, roll: Roll, bounds: Bounds) -> Mapping[str, Setpoint]:
         why, rests = _why_not(present, cap), _rests(books, present)
         if (holds := phases.hold(books.state, box)) and not unready(device):
             why = holds
-            keeping.append(_after_switch(books, present))
+            keeping.append(_after_switch(books, bounds, present))
         if not why and not rests:
             asking.append(asks)
             continue
@@ -96,18 +96,19 @@ def lines_of(state: State, present: Present) -> tuple[tuple[int, ...], int | Non
     return lines, lines[0]
 
 
-def _after_switch(books: Books, present: Present) -> Wish:
+def _after_switch(books: Books, bounds: Bounds, present: Present) -> Wish:
     """What a wallbox will want that is paused to be switched: nobody shall take its place meanwhile."""
     box = present.box
     lines = phases.lines_wanted(books.state, box)
     cap = limits.wallbox(books, box, present.device, len(lines))
-    return wish(books, present, cap, uses(books.config, box.id, lines, None))
+    return wish(books, present, cap, counted(books.config, bounds, present, lines, None))
 
 
 def booked(books: Books, present: Present) -> Sequence[tuple[int, float]]:
     """What a wallbox may be drawing at each bound, in amperes."""
     lines, single = lines_of(books.state, present)
     ceiling = _ceiling(books, present)
+    # What it measured is old; but what it draws, meters count with the house: that is the second time already.
     return [(bound, times * ceiling) for bound, times in uses(books.config, present.box.id, lines, single)]
 
 
@@ -252,7 +253,7 @@ class _Telling:
     def explained(self, asks: _Asks, share: Share, now_a: float) -> Setpoint:
         """A setpoint with the reason that binds it."""
         wish, cap, target = asks.wish, asks.cap, share.amount_a
-        binding = cap if share.bound is None else self._limit(share.bound)
+        binding = cap if share.bound is None else self._limit(share.bound, asks)
         if target <= 0:
             reason = f"paused: {binding.reason}: less than the minimum of {wish.min_a:g} A is left"
             return Setpoint(now_a, cap.amount, target, reason, binding.source)
@@ -262,10 +263,14 @@ class _Telling:
             binding = cap
         return Setpoint(now_a, cap.amount, target, binding.reason, binding.source)
 
-    def _limit(self, bound: int) -> Limit:
+    def _limit(self, bound: int, asks: _Asks) -> Limit:
         if bound not in self._shared:
             limit = self._bounds.limits[bound]
             sharers = self._sharers[bound]
             shared = f", shared by {sharers} wallboxes" if sharers > 1 else ""
             self._shared[bound] = Limit(limit.amount, limit.reason + shared, limit.source)
-        return self._shared[bound]
+        told = self._shared[bound]
+        if bound // SLOTS in self._bounds.told and is_blind(asks.present.box, asks.present.device):
+            reason = f"{told.reason}; as much again is kept free, for this wallbox measures nothing"
+            return Limit(told.amount, reason, told.source)
+        return told

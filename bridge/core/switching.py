@@ -27,7 +27,6 @@ from bridge.core.loads.phase import Phases
 from bridge.core.model import Device, Now, Offer, Roll, State
 from bridge.core.roll import WANTS_TO_CHARGE, unready
 from bridge.core.sharing import Share, Wish
-from bridge.core.tree import uses
 from bridge.core.variables import fresh
 
 DOWN_S = 120.0
@@ -166,7 +165,7 @@ def _by_room(
     books = Books(config, state, now)
     found = bounds.bounds(books, state.grid)
     rooms = _rooms(books, roll, found)
-    wide = _asking(books, roll, boxes, ())
+    wide = _asking(books, roll, found, boxes, ())
     shares = sharing.share([one.wish for one in wide], rooms)
     starving = [one for one in wide if not one.wish.idle and shares[one.wish.id].amount_a <= 0]
     narrow: dict[str, _Asks] = {}
@@ -176,7 +175,7 @@ def _by_room(
     goals = {one.wish.id: Goal(3, "there is room for it", UP_S) for one in wide if one.wish.id in boxes.keys() - narrow}
     if not narrow:
         return goals
-    mixed = [one.wish for one in _asking(books, roll, boxes, narrow)]
+    mixed = [one.wish for one in _asking(books, roll, found, boxes, narrow)]
     if _served(mixed, sharing.share(mixed, rooms)) > _served([one.wish for one in wide], shares):
         lasting_s = 0.0 if state.grid.state in ("limited", "failsafe") else DOWN_S
         for id, other in narrow.items():
@@ -195,12 +194,14 @@ class _Asks(NamedTuple):
     cap: Limit
 
 
-def _asking(books: Books, roll: Roll, boxes: Mapping[str, WallboxConfig], narrow: Container[str]) -> Sequence[_Asks]:
+def _asking(
+    books: Books, roll: Roll, found: Bounds, boxes: Mapping[str, WallboxConfig], narrow: Container[str]
+) -> Sequence[_Asks]:
     """Everybody who would charge if those of ``boxes`` that are ``narrow`` were on one phase, the others on three.
 
     Who is on one phase now needs a margin to be on three.
     """
-    found = []
+    asking = []
     for present in roll.present:
         box, device = present.box, present.device
         if not device.online or unready(device):
@@ -213,9 +214,9 @@ def _asking(books: Books, roll: Roll, boxes: Mapping[str, WallboxConfig], narrow
         elif box.id in boxes and (known.wanted == 1 or len(phases.as_switched(books.state, box).lines) == 1):
             lines, single, more_a = box.lines, box.lines[0], MARGIN_A
         cap = limits.wallbox(books, box, device, len(lines))
-        wish = setpoints.wish(books, present, cap, uses(books.config, box.id, lines, single))
-        found.append(_Asks(replace(wish, min_a=wish.min_a + more_a), len(lines), cap))
-    return found
+        wish = setpoints.wish(books, present, cap, bounds.counted(books.config, found, present, lines, single))
+        asking.append(_Asks(replace(wish, min_a=wish.min_a + more_a), len(lines), cap))
+    return asking
 
 
 def _rooms(books: Books, roll: Roll, found: Bounds) -> Sequence[float]:

@@ -22,6 +22,9 @@ SLOTS = 4
 PAIRS = tuple((one, other) for one in LINES for other in LINES if one != other)
 """For the imbalance: by how much the first line may carry more than the second."""
 
+NOWHERE: frozenset[int] = frozenset()
+"""No place at all."""
+
 Uses = tuple[tuple[int, int], ...]
 """(number of a bound, how often a wallbox's amperes per line count there)."""
 
@@ -89,20 +92,26 @@ def _place(
 
 
 @lru_cache(maxsize=8192)
-def uses(config: Config, box: str, lines: tuple[int, ...], single: int | None) -> Uses:
+def uses(config: Config, box: str, lines: tuple[int, ...], single: int | None, twice: frozenset[int] = NOWHERE) -> Uses:
     """Where a wallbox counts whose car draws on ``lines``.
 
     ``single``: the line to which all its current may turn out to be confined, as long as nobody knows better; None:
     it is known. Only the imbalance sees it.
+
+    ``twice``: the places (by number) where it counts twice, because it measures nothing and a meter shows what it and
+    the house draw together. It is taken to draw all it is offered, and as much again is kept free, in case it is the
+    house that draws that. So what is offered stays inside the limit whatever part of it the car uses: for house H,
+    limit L, drawn D ≤ offered O, the next offer is (L − (H + D) + O) / 2, and H + that ≤ L as long as H + O ≤ L.
     """
     known = tree(config)
     used: list[tuple[int, int]] = []
     for number in known.ways[box]:
         place = known.places[number]
+        times = 1 + (number in twice)
         if place.by_line:
-            used += ((SLOTS * number + line - 1, 1) for line in lines)
+            used += ((SLOTS * number + line - 1, times) for line in lines)
         if place.by_total:
-            used.append((SLOTS * number + 3, len(lines)))
+            used.append((SLOTS * number + 3, times * len(lines)))
     if config.grid.max_imbalance_a is not None:
         for number, (one, other) in enumerate(PAIRS, known.pairs):
             # As long as nobody knows, a car counts both ways: on all its lines, and on one of them alone.

@@ -50,11 +50,11 @@ def test_a_device_that_is_not_fed_any_more_goes_offline(profile: str, poll_s: fl
 def test_a_silent_fed_box_stays_booked_and_a_silent_fed_grid_meter_counts_as_silent() -> None:
     fed = MeterConfig("M1", "http-input", role="grid")
     boxes = (WallboxConfig("E1", "http-input"), WallboxConfig("E2", "keba-p30", "127.0.0.1"))
-    house = House(replace(site(0, power=3 * 230 * 20, failsafe_power_w=4140.0), meters=(fed,), wallboxes=boxes))
+    house = House(replace(site(0, power=3 * 230 * 40, failsafe_power_w=4140.0), meters=(fed,), wallboxes=boxes))
     house.read("M1", {"power_w": 0.0})
     house.plug("E1")
     house.obey()
-    assert house.setpoints()["E1"] == 20
+    assert house.setpoints()["E1"] == 20, "it measures nothing: as much again is kept free"
     house.plug("E2")
     house.obey()
     assert house.setpoints() == {"E1": 10, "E2": 0}, "E1 measures nothing: its car may take a while to obey"

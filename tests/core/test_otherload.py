@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis.strategies import floats, integers, lists
 
 from bridge.core.events import Confirmed, Link
 from tests.core.sites import House, site
@@ -35,14 +37,32 @@ def test_what_is_fed_in_is_room() -> None:
     assert house.setpoints() == {"E1": 25.0}
 
 
-def test_a_wallbox_that_measures_nothing_makes_no_feed_in() -> None:
+def test_a_wallbox_that_measures_nothing_leaves_as_much_free_as_it_is_offered() -> None:
     house = metered()
-    for _ in range(6):
+    for _ in range(90):
         second(house, 0.0, 0.0, measured=False)
-    assert house.setpoints() == {"E1": 20.0}, "it may draw 20 A or nothing: 0 A at the meter prove no feed-in"
-    for _ in range(6):
-        second(house, -5.0, 0.0, measured=False)
-    assert house.setpoints() == {"E1": 25.0}, "what the meter itself shows is fed in for certain"
+    assert house.setpoints()["E1"] == pytest.approx(20.0, abs=0.2), "the car takes nothing: there is room for all of it"
+    for _ in range(30):
+        second(house, 0.0, house.setpoints()["E1"], measured=False)
+    assert house.setpoints() == {"E1": 10.0}, "the meter shows 10 A: nobody can tell whose they are"
+    assert "kept free, for this wallbox measures nothing" in house.reason("E1")
+    for _ in range(30):
+        second(house, -5.0, house.setpoints()["E1"], measured=False)
+    assert house.setpoints() == {"E1": 12.5}
+
+
+@given(
+    house_a=floats(-10, 13),
+    parts=lists(floats(0, 1), min_size=1, max_size=5),
+    every=integers(1, 20),
+)
+def test_whatever_part_of_its_offer_an_unmeasured_car_takes(house_a: float, parts: list[float], every: int) -> None:
+    """Neither its battery nor the weather is asked: what it is offered fits beside the house at any moment."""
+    house = metered()
+    for passed in range(60):
+        car_a = house.setpoints()["E1"] * parts[passed // every % len(parts)]
+        second(house, house_a, car_a, measured=False)
+        assert house_a + house.setpoints()["E1"] <= 20.0 + 1e-6
 
 
 @pytest.mark.parametrize(("sign", "reversed_"), [(1.0, False), (-1.0, True)])

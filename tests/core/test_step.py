@@ -190,6 +190,7 @@ def test_limits_of_one_wallbox(box: dict[str, object], expected: float) -> None:
 def test_the_house_comes_first_and_a_silent_meter_means_less() -> None:
     house = House(site(1, power=20 * 690.0, meter=True, reserve_w=parse(690), failsafe_power_w=4200.0))
     house.plug("E1", state="B")
+    house.read("E1", {"state": "B", **lines(0.0)})
     house.obey()
     meter = {"current_l1_a": 5.0, "current_l2_a": 2.0, "current_l3_a": 0.0, "power_w": 1610.0}
     house.read("M1", meter)
@@ -283,6 +284,7 @@ def test_a_rising_house_load_takes_current_from_the_car() -> None:
 def test_export_on_a_line_makes_room() -> None:
     house = House(site(1, power=20 * 690.0, meter=True))
     house.plug("E1", state="B")
+    house.read("E1", {"state": "B", **lines(0.0)})
     house.read("M1", {"current_l1_a": 3.0, "current_l2_a": 3.0, "current_l3_a": 3.0, "power_w": -2070.0})
     house.obey()
     assert house.setpoints() == {"E1": 23.0}

@@ -41,7 +41,9 @@ def seen(box: WallboxConfig, car: Car | None, device: Device, offer: Offer, volt
     car = car or Car(mono)
     drawn = line_currents(device.values, box.lines, voltage)
     if drawn is None:
-        return car
+        # All that such a box tells is whether its car is ready to charge; in state B nothing flows (IEC 61851-1).
+        ready = device.values["state"] != "B"
+        return replace(car, quiet_since=None, asleep_at=None) if ready else _quiet(box, car, offer, mono)
     highest = max(drawn)
     car = replace(car, peaks=_peaks(car.peaks, mono, highest))
     if highest < FLOWING_A:

@@ -86,11 +86,9 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
         return load
     around = {box.id: _around(config, box, state, since) for box in online}
     measured = [one for one in around.values() if one]
-    unseen = [box for box in online if not around[box.id] and _charges(state, box)]
-    least = [_offered(box, state, event.mono) for box in unseen]
-    most = [_most(box, state, event.mono) for box in unseen]
-    highest = _guess(_less(drawn, (low for low, _ in measured)), least)
-    lowest = _guess(_less(drawn, (high for _, high in measured)), most)
+    blind = [_blindly(box, state, since - _LAG_S) for box in online if not around[box.id]]
+    highest = _less(drawn, (low for low, _ in (*measured, *blind)))
+    lowest = _less(drawn, (high for _, high in (*measured, *blind)))
     load = replace(load, sample=None)
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
         if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
@@ -129,11 +127,9 @@ def is_reversed(load: Load) -> bool:
     return load.against >= _PROOFS
 
 
-def _guess(left: PerLine, guessed: Iterable[PerLine]) -> PerLine:
-    """Less what wallboxes draw that measure nothing: all they are offered, but that much feed-in is no fact."""
-    guesses = zip(left, _less(left, guessed), strict=True)
-    found = [max(line, min(0.0, before)) for before, line in guesses]
-    return found[0], found[1], found[2]
+def is_blind(box: WallboxConfig, device: Device) -> bool:
+    """Whether a wallbox measures nothing: neither currents nor power (:func:`bridge.core.tree.uses`)."""
+    return line_currents(device.values, box.lines, 1.0) is None
 
 
 def _charges(state: State, box: WallboxConfig) -> bool:
@@ -177,23 +173,30 @@ def _most(box: WallboxConfig, state: State, mono: float) -> PerLine:
 
 
 def _seen(config: Config, box: WallboxConfig, state: State, mono: float) -> tuple[PerLine, PerLine]:
-    """The least and the most a wallbox draws by what is known of it now; an unreachable one counts as other load."""
+    """What a wallbox may draw at least by what is known of it now, and what of a draw beyond the limit may be its.
+
+    An unreachable one counts as other load.
+    """
     if not _online(state, box):
         return _NOTHING, _NOTHING
     if around := _around(config, box, state, mono):
         return around
+    # Where more is drawn than may be, it must not be thought that it is this one: its car may draw less already.
+    return _blindly(box, state, mono - _LAG_S)[0], _NOTHING
+
+
+def _blindly(box: WallboxConfig, state: State, mono: float) -> tuple[PerLine, PerLine]:
+    """The least and the most that a wallbox is taken to draw that measures nothing, while its car is ready to charge.
+
+    It is all that it is offered, once the car had time to follow: see :func:`bridge.core.tree.uses`.
+    """
     if not _charges(state, box):
         return _NOTHING, _NOTHING
-    return _offered(box, state, mono), _most(box, state, mono)
-
-
-def _offered(box: WallboxConfig, state: State, mono: float) -> PerLine:
-    """What a wallbox that measures nothing is taken to draw: all it is offered, once its car had time to follow."""
     offer = state.offers.get(box.id, Offer())
     amperes = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
     if mono - offer.raised_mono < FOLLOWING_S:
         amperes = min(amperes, offer.raised_from_a)
-    return _on_lines(box.lines, amperes)
+    return _on_lines(box.lines, amperes), _most(box, state, mono)
 
 
 def _around(config: Config, box: WallboxConfig, state: State, since: float) -> tuple[PerLine, PerLine] | None:
