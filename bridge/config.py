@@ -177,8 +177,26 @@ def _groups(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
                 yield leaf, f"there is no group {leaf.value}; there are {', '.join(above) or 'none'}"
             elif inside == leaf.value and leaf.path.startswith("groups"):
                 yield leaf, f"a group cannot be inside itself: {' -> '.join([*path, inside])}"
-        elif re.fullmatch(r"groups\[\d+\]\.meter", leaf.path) and leaf.value is not None and leaf.value not in meters:
+        elif re.fullmatch(r"(groups|wallboxes)\[\d+\]\.meter", leaf.path) and leaf.value not in (None, *meters):
             yield leaf, f"there is no meter {leaf.value}; there are {', '.join(meters) or 'none'}"
+
+
+def _attached(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
+    """Meters of wallboxes that measure something else, too, or too seldom."""
+    meters = {leaf.value.id: leaf.value for leaf in leaves if isinstance(leaf.value, MeterConfig)}
+    boxes = {leaf.path: leaf.value for leaf in leaves if isinstance(leaf.value, WallboxConfig)}
+    owners: dict[str, str] = {}
+    for leaf in leaves:
+        box, _, key = leaf.path.rpartition(".")
+        if box not in boxes or key != "meter" or leaf.value not in meters:
+            continue
+        meter, owner = meters[leaf.value], owners.setdefault(leaf.value, boxes[box].id)
+        if owner != boxes[box].id:
+            yield leaf, f"{meter.id} is the meter of {owner}: each wallbox has one of its own"
+        elif meter.role not in ("wallbox", "display"):
+            yield leaf, f"{meter.id} has the role {meter.role}; the meter of a wallbox has the role wallbox"
+        elif meter.poll_s > boxes[box].patience_s / 2:
+            yield leaf, f"{meter.id} is read every {meter.poll_s:g} s; allowed: {boxes[box].patience_s / 2:g} s or less"
 
 
 def _circles(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
@@ -205,7 +223,18 @@ def _sunless(leaves: Sequence[Leaf]) -> Iterable[tuple[Leaf, str]]:
                 yield leaf, "surplus needs a meter of the role grid, or grid.surplus_w"
 
 
-_CHECKS: Sequence[Checks] = (_twice, _far_ends, _untunnelled, _dangling, _fed, _contacts, _groups, _circles, _sunless)
+_CHECKS: Sequence[Checks] = (
+    _twice,
+    _far_ends,
+    _untunnelled,
+    _dangling,
+    _fed,
+    _contacts,
+    _groups,
+    _attached,
+    _circles,
+    _sunless,
+)
 """What is looked at when every value by itself is right."""
 
 

@@ -274,3 +274,31 @@ def test_where_the_state_is(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     named = load(tmp_path, SITE + "state_dir: /named\n")
     assert config.state_dir(None, named) == Path("/named")
     assert config.state_dir("/given", named) == Path("/given")
+
+
+@pytest.mark.parametrize(
+    ("more", "keys", "said"),
+    [
+        ("", "meter: M2", "7: wallboxes[0].meter: there is no meter M2; there are M1"),
+        ("", "meter: M1", "7: wallboxes[0].meter: M1 has the role grid; the meter of a wallbox has the role wallbox"),
+        (
+            "role: wallbox, poll_s: 5",
+            "meter: M2",
+            "8: wallboxes[0].meter: M2 is read every 5 s; allowed: 2.5 s or less",
+        ),
+    ],
+)
+def test_the_meter_of_a_wallbox(tmp_path: Path, more: str, keys: str, said: str) -> None:
+    site = SITE.replace("192.168.1.20}", "192.168.1.20, " + keys + "}")
+    if more:
+        meter = f'  - {{id: M2, profile: eastron-sdm630, address: "192.168.1.10:502", unit: 2, {more}}}\n'
+        site = site.replace("wallboxes:\n", meter + "wallboxes:\n")
+    assert mistakes(tmp_path, site) == [said]
+
+
+def test_a_meter_belongs_to_one_wallbox(tmp_path: Path) -> None:
+    meter = '  - {id: M2, role: wallbox, profile: eastron-sdm630, address: "192.168.1.10:502", unit: 2}\n'
+    site = SITE.replace("wallboxes:\n", meter + "wallboxes:\n").replace("168.1.20}", "168.1.20, meter: M2}")
+    assert load(tmp_path, site).wallboxes[0].meter == "M2"
+    site += "  - {id: E2, profile: keba-p30, address: 192.168.1.21, meter: M2}\n"
+    assert mistakes(tmp_path, site) == ["9: wallboxes[1].meter: M2 is the meter of E1: each wallbox has one of its own"]

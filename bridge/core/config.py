@@ -283,6 +283,8 @@ class WallboxConfig(DeviceConfig):
     says on which house line the box's own L1, L2, L3 sit. Both together give ``lines``: the house lines in the
     order of the box's own.
 
+    ``meter`` measures what the box draws, and nothing else; it is wired like the box.
+
     ``phase_switching``: whether the bridge may switch the box to one phase and back, or keeps it at one number. It is
     off unless asked for: every switch costs contactors a little life, and not every car likes it.
     """
@@ -297,6 +299,7 @@ class WallboxConfig(DeviceConfig):
     priority: int = 1
     weight: Annotated[float, Between(0.1, 10)] = 1.0
     group: Identifier | None = None
+    meter: Identifier | None = None
     rules: tuple[RuleConfig, ...] = ()
     setpoint: SetpointConfig | None = None
     capability: Capability = field(default=Capability(), init=False)

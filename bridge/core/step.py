@@ -29,7 +29,7 @@ from bridge.core.events import (
 from bridge.core.formulas import fold
 from bridge.core.grid import contacts, expiry, standing
 from bridge.core.limits import Books
-from bridge.core.loads import cars, counters, inputs, otherload, overdraft, phases
+from bridge.core.loads import attached, cars, counters, inputs, otherload, overdraft, phases
 from bridge.core.model import Device, Now, Offer, Roll, Snapshot, State
 from bridge.core.records import certificates, evidence, receipts, sessions
 from bridge.core.roll import called
@@ -133,7 +133,7 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
 
 def _read(config: Config, state: State, event: Read) -> State:
     """Take in a reading; it may also tell something about the house's other load."""
-    known = state.devices.get(event.device, _NEVER_SEEN)
+    known, event = attached.measured(config, state, event)
     flow = "power_w" in event.values or "current_l1_a" in event.values
     before = known.before
     if flow:
