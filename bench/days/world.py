@@ -51,6 +51,7 @@ class World:
         self.spent_s = 0.0
         self._agenda: list[tuple[float, int, Callable[[], None]]] = []
         self._number = 0
+        self._played = 0
         self._inbox: list[Event] = []
         self._urgent = False
         self._meters = [(m.id, HOUSE) for m in day.config.meters if m.role == "grid"]
@@ -102,16 +103,17 @@ class World:
 
     # ------------------------------------------------------------------------------------------ what happens
 
-    def play(self, until: float, since: float = 0.0) -> World:
-        """Play the day up to a second of it."""
+    def play(self, until: float) -> World:
+        """Play the day on, up to a second of it."""
         begun = time.perf_counter()
-        for second in range(int(max(self.now, since)), int(until)):
+        for second in range(self._played, int(until)):
             while self._agenda and self._agenda[0][0] < second:
                 moment, _, action = heappop(self._agenda)
                 self.now = max(self.now, moment)
                 action()
             self.now = float(second)
             self._second(second)
+        self._played = max(self._played, int(until))
         self.spent_s += time.perf_counter() - begun
         return self
 
