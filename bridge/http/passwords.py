@@ -79,7 +79,7 @@ class PasswordFile:
             self.set(password)
 
     def verify(self, password: str, credential: str) -> bool:
-        """Whether the password is right. Takes a tenth of a second; a right ``credential`` is remembered."""
+        """Whether it is right. Takes a tenth of a second; a right ``credential`` is remembered, an empty one never."""
         record = self._current()
         if record is None or len(password) > MAX_LENGTH:
             return False

@@ -30,7 +30,7 @@ class Passwords:
 
     def verify(self, password: str, credential: str) -> bool:
         self.checks += 1
-        if password == self.password:
+        if password == self.password and credential:
             self.known.add(credential)
         return password == self.password
 
@@ -75,6 +75,12 @@ def basic(password: str, user: str = "admin") -> str:
 )
 def test_the_lan_door_asks_for_the_password(header: str, status: int) -> None:
     assert Gate().ask(authorization=header) == status
+
+
+def test_another_user_with_the_right_password_is_refused_every_time() -> None:
+    gate = Gate()
+    assert [gate.ask(authorization=basic("right-one", "root")) for _ in range(3)] == [401] * 3
+    assert gate.ask(authorization=basic("right-one")) == 200
 
 
 @pytest.mark.parametrize(
