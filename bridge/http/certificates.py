@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import binascii
 from base64 import b64decode
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -156,7 +155,7 @@ def _wished(wish: Mapping[str, Any]) -> tuple[str | None, Sequence[str], str | N
 def _decoded(field: str, text: str) -> bytes:
     try:
         return b64decode(text, validate=True)
-    except binascii.Error as error:
+    except ValueError as error:  # binascii.Error is one
         raise Refusal(400, f"{field}: not Base64: {error}") from None
 
 

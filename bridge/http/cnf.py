@@ -191,7 +191,13 @@ def _pair(entry: object, place: str) -> variables.Pair:
 def read_json(body: bytes) -> object:
     """A JSON document; a mistake is refused with line and column. ``NaN`` and ``Infinity`` are mistakes, too."""
     try:
-        return json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
+        document = json.loads(body.decode("utf-8-sig"), parse_constant=_no_number)
+        if b"\\u" in body:
+            # Half of a surrogate pair is a text that cannot be written: not into an answer, a file or a topic.
+            json.dumps(document, ensure_ascii=False).encode()
+        return document
+    except UnicodeEncodeError:
+        raise Refusal(400, "not JSON that makes sense: \\ud800 to \\udfff are no characters") from None
     except json.JSONDecodeError as error:
         raise Refusal(400, f"not JSON: {error.msg}, line {error.lineno} column {error.colno}") from None
     except UnicodeDecodeError as error:

@@ -158,6 +158,20 @@ def test_what_cannot_be_done_is_refused(house: Administered) -> None:
     assert names(house) == ["smgw"]
 
 
+@pytest.mark.parametrize(
+    ("document", "reason"),
+    [
+        ({"certificate": "Zertifikat für uns"}, "certificate: not Base64"),
+        ({"certificate": "\ud800"}, "are no characters"),
+        ({"certificate": 7}, "certificate: a text is expected"),
+    ],
+)
+def test_json_that_carries_no_file_is_refused(house: Administered, document: object, reason: str) -> None:
+    status, said = house.json("PUT", f"{STORE}/cls", document)
+    assert status == 400
+    assert reason in str(said)
+
+
 def test_one_in_use_stays_and_is_replaced(house: Administered) -> None:
     pair(house.store)
     assert house.patch(http__certificate="cls")[1] == {"restart": True}
