@@ -51,9 +51,9 @@ class Audit:
 def line_of(environ: Mapping[str, Any], status: str) -> str:
     """A request in one line: who, from where, what, how it ended, and the names of the variables it set."""
     who = f"{environ['bridge.peer'][:16] or '-'} {environ['REMOTE_ADDR']}"
-    # What the far end chose freely must not look like a line of our own.
-    path = environ["PATH_INFO"][:100].encode("unicode_escape").decode()
-    line = f"{who} {environ['REQUEST_METHOD']} {path} {status[:3]}"
+    # What the far end chose freely must neither look like a line of our own nor fill the disk.
+    method, path = (environ[name][:100].encode("unicode_escape").decode() for name in ("REQUEST_METHOD", "PATH_INFO"))
+    line = f"{who} {method} {path} {status[:3]}"
     event: SetVariables | None = environ.get("bridge.set")
     if event is None:
         return line

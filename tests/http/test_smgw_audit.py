@@ -58,6 +58,12 @@ def test_every_request_is_written_down_once(smgw: SmgwDoor, store: Store, caplog
     assert "77123" not in caplog.text
 
 
+def test_no_request_makes_a_long_line(smgw: SmgwDoor, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "bridge.audit")
+    smgw.raw(request("/" + "x" * 9000, "Connection: close", method="M" * 4000))
+    assert len(written(caplog)[0]) < 300
+
+
 def test_who_did_not_get_in_is_written_down_with_the_reason(smgw: SmgwDoor, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "bridge.audit")
     smgw.curl(SET, who="stranger")
