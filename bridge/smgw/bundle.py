@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    load_der_private_key,
     load_pem_private_key,
     pkcs12,
 )
@@ -32,7 +33,15 @@ MIN_RSA_BITS = 2048
 UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
 """What the library raises on bytes it cannot make sense of, often only when a part of them is asked for."""
 
-_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----.*?-----END \1-----", re.DOTALL)
+_LOCKED = "the key in it is encrypted: its password is needed"
+_PBES2 = bytes.fromhex("06092a864886f70d01050d")
+"""The name of the encryption with which a key in PKCS#8 begins (RFC 8018, A.4), in DER."""
+
+MAX_CERTIFICATES = 20
+"""In one file. Chains have three or four; to find the order of hundreds would keep a core busy for a minute."""
+
+_BLOCK = re.compile(rb"-----BEGIN ([A-Z0-9 ]+)-----(?:(?!-----).)*+-----END \1-----", re.DOTALL)
+"""What is inside has no five hyphens: so each byte is looked at once, whatever somebody sends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +93,26 @@ def read(data: bytes, password: str | None) -> tuple[list[x509.Certificate], lis
     ``password`` opens what is encrypted. Raises :class:`BadRequest` with the reason when nothing can be read.
     """
     if _BLOCK.search(data):
-        return _read_pem(data, password)
-    if data[:1] == b"\x30" and b"\x02\x01\x03\x30" in data[:16]:  # PFX: a sequence that begins with version 3
-        return _read_pkcs12(data, password)
-    try:
+        certificates, keys = _read_pem(data, password)
+    elif data[:1] == b"\x30" and b"\x02\x01\x03\x30" in data[:16]:  # PFX: a sequence that begins with version 3
+        certificates, keys = _read_pkcs12(data, password)
+    else:
+        certificates, keys = _read_der(data, password)
+    if len(certificates) > MAX_CERTIFICATES:
+        raise BadRequest(f"holds {len(certificates)} certificates; one and its issuers are wanted")
+    return certificates, keys
+
+
+def _read_der(data: bytes, password: str | None) -> tuple[list[x509.Certificate], list[Key]]:
+    """A certificate or a key: DER says nothing of what it holds."""
+    with suppress(*UNREADABLE):
         return [x509.load_der_x509_certificate(data)], []
-    except UNREADABLE as error:
-        raise BadRequest("neither PEM nor DER nor PKCS#12") from error
+    for given in (None, password.encode() if password else None):
+        with suppress(*UNREADABLE):
+            return [], [_supported(load_der_private_key(data, given))]
+    if _PBES2 in data[:64]:
+        raise BadRequest("the password is wrong, or the key in it is damaged" if password else _LOCKED)
+    raise BadRequest("neither PEM nor DER nor PKCS#12")
 
 
 def _read_pem(data: bytes, password: str | None) -> tuple[list[x509.Certificate], list[Key]]:
@@ -115,7 +137,7 @@ def _read_pem(data: bytes, password: str | None) -> tuple[list[x509.Certificate]
 def _read_key(block: bytes, password: str | None) -> Key:
     encrypted = b"ENCRYPTED" in block
     if encrypted and not password:
-        raise BadRequest("the key in it is encrypted: its password is needed")
+        raise BadRequest(_LOCKED)
     try:
         key = load_pem_private_key(block, password.encode() if encrypted and password else None)
     except UNREADABLE as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from bridge.core.records.certificates import DAY_S
 from bridge.errors import BadRequest
+from bridge.smgw import bundle
+from bridge.smgw.bundle import MAX_CERTIFICATES
 from bridge.smgw.store import Store
 from tests.smgw.openssl import Workshop, openssl
 from tests.smgw.test_store import WISH, listing
@@ -47,6 +50,25 @@ def as_two_files(workshop: Workshop) -> Given:
 
 def as_der_with_a_key_in_pem(workshop: Workshop) -> Given:
     return as_der_of_a_peer(workshop)[0], workshop.key("x"), None
+
+
+def as_der_both(workshop: Workshop) -> Given:
+    openssl("pkcs8", "-topk8", "-nocrypt", *in_der(workshop))
+    return as_der_of_a_peer(workshop)[0], workshop.path("key.der").read_bytes(), None
+
+
+def as_der_of_old_programs(workshop: Workshop) -> Given:
+    openssl("pkey", "-traditional", *in_der(workshop))
+    return workshop.pem("x"), workshop.path("key.der").read_bytes(), "needless"
+
+
+def with_an_encrypted_key_in_der(workshop: Workshop) -> Given:
+    openssl("pkcs8", "-topk8", "-passout", "pass:geheim", *in_der(workshop))
+    return workshop.pem("x"), workshop.path("key.der").read_bytes(), "geheim"
+
+
+def in_der(workshop: Workshop) -> tuple[object, ...]:
+    return "-in", workshop.path("x.key"), "-outform", "DER", "-out", workshop.path("key.der")
 
 
 def as_text_and_windows_lines(workshop: Workshop) -> Given:
@@ -95,6 +117,7 @@ OURS = (
     *(as_pem, as_pem_with_the_key_first_and_a_needless_password, as_two_files, as_der_with_a_key_in_pem),
     *(as_text_and_windows_lines, with_an_encrypted_key, with_a_key_encrypted_the_old_way),
     *(as_pkcs12, as_pkcs12_of_old_programs, as_pkcs12_without_password),
+    *(as_der_both, as_der_of_old_programs, with_an_encrypted_key_in_der),
 )
 PEERS = (as_pem_of_a_peer, as_der_of_a_peer, as_pkcs12_of_a_peer)
 
@@ -151,6 +174,8 @@ def damaged(pem: bytes) -> bytes:
         (lambda w: (w.pkcs12("x", "right")[:400], None, "right"), r"^x\.pem: the password is wrong, or the file is d"),
         (lambda w: (*with_an_encrypted_key(w)[:2], "wrong"), r"^x\.key: the password is wrong, or the key in it is d"),
         (lambda w: (*with_an_encrypted_key(w)[:2], ""), r"^x\.key: the key in it is encrypted: its password is needed"),
+        (lambda w: (*with_an_encrypted_key_in_der(w)[:2], "wrong"), r"^x\.key: the password is wrong"),
+        (lambda w: (*with_an_encrypted_key_in_der(w)[:2], None), r"^x\.key: the key in it is encrypted"),
         (lambda w: (w.pem("x"), w.pem("x"), None), r"^x\.key: holds no private key$"),
         (lambda w: (w.key("x"), None, None), r"^x\.pem: holds no certificate$"),
         (
@@ -179,6 +204,21 @@ def test_what_is_refused(
     with pytest.raises(BadRequest, match=reason):
         store.put("x", data, key, password, places=("x.pem", "x.key"))
     assert listing(tmp_path) == {}
+
+
+def test_a_file_full_of_certificates_is_refused(store: Store, workshop: Workshop) -> None:
+    """To find out which of them issued which would take minutes."""
+    many = b"".join(workshop.pem(workshop.made(f"c{number}")) for number in range(MAX_CERTIFICATES + 1))
+    with pytest.raises(BadRequest, match=r"^the certificate: holds 21 certificates; one and its issuers are wanted$"):
+        store.put("x", many)
+
+
+def test_the_time_to_look_through_a_file_grows_with_its_size_only() -> None:
+    """While a file is searched nothing else runs, so this one must take milliseconds, not seconds."""
+    since = time.process_time()
+    with pytest.raises(BadRequest, match="neither"):
+        bundle.read(b"-----BEGIN X-----" * 7000, None)
+    assert time.process_time() - since < 1.0
 
 
 def test_what_tls_does_not_take_is_refused(store: Store, workshop: Workshop, tmp_path: Path) -> None:
