@@ -21,7 +21,7 @@ PASSWORD_PATH = "/api/v1/password"
 HEALTH_PATH = "/healthz"
 
 _SUPPLIER_COMMANDS = frozenset({"set_cm_vars", "get_cm_vars"})
-_SUPPLIER_READS = ("/api/v1/receipts", "/api/v1/journal", "/api/v1/variables", "/api/v1/explain", "/api/v1/tariffs")
+_SUPPLIER_READS = ("/api/v1/receipts", "/api/v1/journal", "/api/v1/variables", "/api/v1/explain")
 
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="SMGW Bridge", charset="UTF-8"')
 
