@@ -72,9 +72,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("values", nargs="*", metavar="NAME=VALUE", help="AVAIL=50, M1.power_w=3000 or E1.state=A")
     with_state(sub)
-    with_state(
-        add("simulate", commands.simulate, "run only the simulated devices, on the addresses in the configuration")
-    )
+    sub = add("simulate", commands.simulate, "run only the simulated devices, on the addresses in the configuration")
+    with_state(sub)
+    what = "what goes wrong at the gateway: deaf, other-certificate, curve=CURVE, refuse=CODE, idle=S, session=S"
+    sub.add_argument("--fault", metavar="FAULT", type=commands.fault, action="append", default=[], help=what)
     sub = add(
         "smgw-check", commands.smgw_check, "walk the channel through the gateway; says at which step it fails, and why"
     )

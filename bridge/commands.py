@@ -10,10 +10,11 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from queue import SimpleQueue
+from types import MappingProxyType
 
 from bridge import config
 from bridge.core.config import Config, GridConfig
@@ -92,8 +93,8 @@ def demo(options: argparse.Namespace) -> int:
         return _serve(*_simulated(setup.config, Path(state)), app.App(setup, Path(state)))
 
 
-def _simulated(known: Config, state_dir: Path) -> list[object]:
-    """House, wallboxes and gateway, as far as they are on this machine."""
+def _simulated(known: Config, state_dir: Path, faults: Mapping[str, object] = MappingProxyType({})) -> list[object]:
+    """House, wallboxes and gateway, as far as they are on this machine; ``faults`` are those of the gateway."""
     from bridge.mqtt.link import address
     from bridge.simulator.agreement import setting_of
     from bridge.simulator.gateway import Gateway
@@ -101,7 +102,9 @@ def _simulated(known: Config, state_dir: Path) -> list[object]:
 
     broker = address(known.mqtt)
     behind = [(broker.host, broker.port)] if known.mqtt.tunnel else []
-    setting = known.smgw and setting_of(known.smgw, state_dir / "certificates", behind=behind)
+    setting = known.smgw and setting_of(known.smgw, state_dir / "certificates", behind=behind, faults=faults)
+    if faults and not setting:
+        raise ConfigError(["--fault: no gateway is simulated, smgw names none on loopback"])
     parts: list[object] = []
     if setting is None or any(is_here(device.address) for device in known.devices):
         parts.append(Site(known))
@@ -275,10 +278,20 @@ def simulate(options: argparse.Namespace) -> int:
 
     setup = app.prepare(config.find(options.config), options.state_dir)
     _log()
-    parts = _simulated(setup.config, config.state_dir(options.state_dir, setup.config))
+    parts = _simulated(setup.config, config.state_dir(options.state_dir, setup.config), dict(options.fault))
     for device in filter(lambda device: device.address, setup.config.devices):
         print(f"{device.id}: {device.profile} on {device.address}", flush=True)
     return _serve(*parts)
+
+
+def fault(text: str) -> tuple[str, object]:
+    """What ``simulate --fault`` may be followed by."""
+    from bridge.simulator import faults
+
+    try:
+        return faults.fault(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def smgw_check(options: argparse.Namespace) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
 from bridge.core.gateway import SmgwConfig
 from bridge.errors import ConfigError
+from bridge.simulator.faults import Faults
 from bridge.simulator.gateway import Place, Setting
 from bridge.simulator.handshake import Papers
 
@@ -23,11 +25,16 @@ _CURVES: Mapping[str, str | None] = {
 
 
 def setting_of(
-    smgw: SmgwConfig, certificates: Path, far_end: Place = FAR_END, behind: Sequence[Place] = ()
+    smgw: SmgwConfig,
+    certificates: Path,
+    far_end: Place = FAR_END,
+    behind: Sequence[Place] = (),
+    faults: Mapping[str, object] = MappingProxyType({}),
 ) -> Setting | None:
     """The other side of ``smgw``, with the certificates in the bridge's own store; None: it is not on this machine.
 
-    ``behind``: what the proxy profile holds beside the destination.
+    ``behind``: what the proxy profile holds beside the destination. ``faults``: fields of :class:`Faults`, as
+    :func:`~bridge.simulator.faults.fault` reads them; the other certificate is ours.
     The gateway's key must be there too: raises :class:`ConfigError` when it is not.
     """
     outward = smgw.tunnel != "none" and not smgw.sidecar and _here(smgw.gateway[0])
@@ -39,6 +46,8 @@ def setting_of(
     if not papers.key.exists():
         hint = f"smgw-bridge cert create {own} makes one"
         raise ConfigError([f"smgw.gateway_certificate: to simulate the gateway takes its key {papers.key}; {hint}"])
+    if "papers" in faults:
+        faults = {**faults, "papers": Papers(papers.cls, certificates / f"{cls}.key", papers.cls)}
     return Setting(
         papers,
         _CURVES[smgw.crypto],
@@ -47,6 +56,7 @@ def setting_of(
         door=door,
         reverse=outward and smgw.reverse,
         far_end=far_end,
+        faults=Faults(**faults),  # type: ignore[arg-type]
     )
 
 

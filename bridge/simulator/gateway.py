@@ -19,29 +19,13 @@ from dataclasses import dataclass, field
 
 from bridge.errors import BridgeError
 from bridge.simulator.channel import Streams, channel, close
+from bridge.simulator.faults import Faults
 from bridge.simulator.handshake import HANDSHAKE_S, Context, Papers, context, greeted
 from bridge.simulator.proxy import GRANTED, REFUSED_THERE, reply, requested
 
 logger = logging.getLogger(__name__)
 
 Place = tuple[str, int]
-
-
-@dataclass(slots=True)
-class Faults:
-    """What goes wrong; changes count from the next connection on.
-
-    ``deaf``: hangs up on every hello. ``papers``: shows others. ``curve``: the only one it speaks. ``refusal``: SOCKS
-    answers every request with this code. ``idle_s``: a channel on which nothing moves is cut. ``session_s``: how long a
-    TLS session may last at most (TR-03116-3: 48 h).
-    """
-
-    deaf: bool = False
-    papers: Papers | None = None
-    curve: str | None = None
-    refusal: int = 0
-    idle_s: float = float("inf")
-    session_s: float = 48 * 3600.0
 
 
 @dataclass(frozen=True, slots=True)
