@@ -43,6 +43,7 @@ def _line(row: Mapping[str, object]) -> str:
         parts.append(f"in use as {_text(row['used_as'])}" if row["used_as"] else "not in use")
         if row["warning"]:
             parts.append(str(row["warning"]))
+        parts.append(f"SHA-256 {row['fingerprint_sha256']}")
     if row["waiting"]:
         parts.append("a request waits for its answer")
     return f"{row['name']}: {', '.join(parts)}"

@@ -65,10 +65,11 @@ def test_from_creation_to_removal(cert: Cert, tmp_path: Path) -> None:
     assert re.search(r"^fingerprint sha256: (.+)$", shown, re.MULTILINE)[1] in said  # type: ignore[index]
     code, listed, _ = cert("list")
     assert code == 0
-    assert re.fullmatch(r"cls: own, EC secp384r1, until \d{4}-\d\d-\d\d, not in use\n", listed)
+    assert re.fullmatch(r"cls: own, EC secp384r1, until \d{4}-\d\d-\d\d, not in use, SHA-256 (.+)\n", listed)
+    assert listed.rpartition(" ")[2].strip() in said
     assert cert("create", "cls") == (1, "", "cls: there is a certificate of this name; say replace to replace it\n")
     assert cert("create", "cls", "--replace", "--days", 20)[0] == 0
-    assert re.search(r", not in use, expires within 30 days, on \d{4}-\d\d-\d\d\n$", cert("list")[1])
+    assert re.search(r", not in use, expires within 30 days, on \d{4}-\d\d-\d\d, SHA-256 ", cert("list")[1])
     assert cert("delete", "cls") == (0, "", "")
     assert cert("show", "cls") == (1, "", "cls: no such certificate; there are none\n")
 
