@@ -240,6 +240,10 @@ class Connection(asyncio.Protocol):
 
     # ------------------------------------------------------------------------------------- ending
 
+    def is_let_in(self) -> bool:
+        """Whether the certificate it came with is still one of those chosen."""
+        return self._listener.door_for(self._certificate) is not None
+
     def finish(self) -> None:
         """End after the answer being worked on, at once if there is none."""
         if self._working and self not in self._listener.live:

@@ -183,6 +183,8 @@ class Listener:
                 connection.expire()
             elif now - connection.since > self._session_s:
                 connection.finish()
+            elif connection in self.live and not connection.is_let_in():
+                connection.abort()  # a stream asks nothing any more, so nobody would tell it
         for audit in filter(None, (self.requests, self._strangers)):
             audit.tick()
         self._sweeper = self.loop.call_later(SWEEP_S, self._sweep)

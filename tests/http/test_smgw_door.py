@@ -252,6 +252,20 @@ def test_a_gateway_with_a_new_certificate_gets_in_and_the_old_one_is_out(tmp_pat
         assert smgw.bridge.hub.snapshot.decision.grid.limit_w == 27_500
 
 
+def test_a_live_page_ends_with_the_certificate_it_came_with(tmp_path: Path) -> None:
+    """A stream asks nothing, so it would go on telling who was shut out, for up to 47 hours."""
+    store = papers(tmp_path)
+    with door(tmp_path, store) as smgw, smgw.connect() as stream:
+        stream.sendall(request("/api/v1/events"))
+        assert b" 200 " in stream.recv(1000)
+        renewed(store, "smgw")
+        end = time.monotonic() + 20
+        with suppress(ConnectionResetError):
+            while stream.recv(65536):
+                assert time.monotonic() < end, "the stream goes on"
+        assert smgw.curl("/api/v1/snapshot")[0] == 200
+
+
 def test_a_replacement_that_is_no_good_changes_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     store = papers(tmp_path)
     with door(tmp_path, store) as smgw:
