@@ -10,7 +10,7 @@ import re
 import socket
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, tzinfo
 from difflib import get_close_matches
@@ -190,9 +190,9 @@ def folders(named: str | Sequence[str], path: Path) -> list[Path]:
     return [path.parent / folder for folder in ([named] if isinstance(named, str) else named)]
 
 
-def store_in(state_dir: Path) -> Store:
-    """The certificates of the house."""
-    return Store(state_dir / "certificates")
+def store_in(state_dir: Path, config: Callable[[], Config | None] = lambda: None) -> Store:
+    """The certificates of the house; ``config`` tells what they are used for."""
+    return Store(state_dir / "certificates", unfit=lambda certificate: admission.unfit(config(), certificate))
 
 
 def secured(config: Config, store: Store) -> Mapping[str, Secure]:
@@ -220,7 +220,7 @@ class App:
 
     def __init__(self, setup: Setup, state_dir: Path) -> None:
         self.passwords = PasswordFile(state_dir / "admin-password")
-        self._store = store_in(state_dir)
+        self._store = store_in(state_dir, lambda: self.hub.snapshot.config)
         self._journal = partial(span, state_dir)
         self._kept: dict[str, socket.socket] = {}
         zone = local_zone()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
 
+from bridge.core.config import Config
 from bridge.core.gateway import FarEndRole, SmgwConfig
+from bridge.core.records.certificates import uses
 from bridge.errors import BridgeError
 from bridge.schema import Leaf
 from bridge.smgw.certificate import Certificate
@@ -14,6 +16,9 @@ from bridge.smgw.store import Store
 
 Admitted = tuple[ssl.SSLContext, Mapping[str, FarEndRole]]
 """The context of the SMGW door, and the SHA-256 (hex) of each certificate it takes with what its owner may do."""
+
+
+_OURS = ("http.certificate", "smgw.certificate")
 
 
 def roles(smgw: SmgwConfig) -> dict[str, FarEndRole]:
@@ -51,16 +56,32 @@ def mistakes(leaves: Sequence[Leaf], store: Store) -> Iterator[tuple[Leaf, str]]
         except BridgeError as error:
             yield leaf, str(error)
             continue
-        if leaf.path in ("http.certificate", "smgw.certificate"):
-            if not certificate.has_key:
-                yield leaf, f"{certificate.name} has no private key, so it cannot be ours"
-        else:
+        if leaf.path not in _OURS:
             first = seen.setdefault(certificate.fingerprint, leaf.path)
             if first != leaf.path:
                 yield leaf, f"{certificate.name} is the same certificate as {first}: one peer has one role"
-        crypto = web_crypto(certificate) if leaf.path.startswith("http.") else smgw.crypto if smgw else None
-        if crypto and (problem := misfit(crypto, certificate)):
+        for problem in _problems(leaf.path, certificate, smgw):
             yield leaf, problem
+
+
+def unfit(config: Config | None, certificate: Certificate) -> str | None:
+    """Why a certificate cannot take the place of the one of its name; None when it can.
+
+    A new start would fail on it, and with it everything else the bridge does.
+    """
+    for key in uses(config).get(certificate.name, ()):
+        for problem in _problems(key, certificate, config.smgw if config else None):
+            return f"{problem}. It is in use as {key}: store the new one under another name, and choose that there"
+    return None
+
+
+def _problems(key: str, certificate: Certificate, smgw: SmgwConfig | None) -> Iterator[str]:
+    """Why a certificate cannot be what ``key`` of the configuration wants."""
+    if key in _OURS and not certificate.has_key:
+        yield f"{certificate.name} has no private key, so it cannot be ours"
+    crypto = web_crypto(certificate) if key.startswith("http.") else smgw.crypto if smgw else None
+    if crypto and (problem := misfit(crypto, certificate)):
+        yield problem
 
 
 def hints(store: Store, lan: str | None) -> Iterator[str]:

@@ -14,6 +14,7 @@ from bridge.core.config import Config
 from bridge.core.records.certificates import Uses, uses
 from bridge.errors import BadRequest
 from bridge.smgw.administration import listing
+from bridge.smgw.admission import unfit
 from bridge.smgw.certificate import Certificate
 from bridge.smgw.issue import Wish
 from bridge.smgw.store import FOLDER, Store
@@ -21,7 +22,8 @@ from bridge.smgw.store import FOLDER, Store
 
 def run(options: Namespace, state: Path, known: Config | None) -> int:
     """Do ``options.action`` with the certificates below the folder ``state``; ``known`` tells which are in use."""
-    return _ACTIONS[options.action](options, Store(state / FOLDER), uses(known))
+    store = Store(state / FOLDER, unfit=lambda certificate: unfit(known, certificate))
+    return _ACTIONS[options.action](options, store, uses(known))
 
 
 def _list(options: Namespace, store: Store, used: Uses) -> int:

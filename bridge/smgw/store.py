@@ -38,12 +38,19 @@ class Store:
 
     Threads and processes may use it at the same time. Methods raise :class:`BadRequest` with the reason when they
     cannot do what is asked, :class:`NotFound` for a name that is not there, and :class:`BridgeError` when the disk
-    says no; then nothing has changed. ``clock`` tells seconds since 1970, UTC.
+    says no; then nothing has changed. ``clock`` tells seconds since 1970, UTC. ``unfit`` tells why a certificate
+    cannot be what the one of its name is used for.
     """
 
-    def __init__(self, folder: Path, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        clock: Callable[[], float] = time.time,
+        unfit: Callable[[Certificate], str | None] = lambda certificate: None,
+    ) -> None:
         self._folder = Folder(folder)
         self._clock = clock
+        self._unfit = unfit
 
     def names(self) -> list[str]:
         """Every certificate there is, by name."""
@@ -210,6 +217,8 @@ class Store:
             with _at(place or name):
                 stored = self._describe(name, found)
                 self._check_dates(stored)
+                if problem := self._unfit(stored):
+                    raise BadRequest(problem)
                 self._folder.commit(files, lambda folder: _try(folder / file.name, folder / key_file.name))
             if waiting.exists() and waiting.read_bytes() == files.get(key_file.name):
                 self._folder.remove(waiting.name)

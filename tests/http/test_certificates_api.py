@@ -226,6 +226,24 @@ def test_the_end_of_one_in_use_is_an_alarm(house: Administered, tmp_path: Path) 
     eventually(lambda: house.app.hub.snapshot.decision.alarms == {})
 
 
+def test_one_in_use_is_only_replaced_by_one_that_fits(house: Administered, tmp_path: Path) -> None:
+    """Else the bridge would go on with the old one, and at the next start not start at all."""
+    pair(house.store, "brainpoolP256r1")
+    assert house.patch(smgw={"certificate": "cls", "gateway_certificate": "smgw"})[0] == 200
+    eventually(lambda: house.app.hub.snapshot.config.smgw is not None)
+    before = house.store.load("cls"), house.store.load("smgw")
+    certificate, key = fresh(tmp_path, "nist", 30)
+    for name, file in (("cls", certificate + key), ("smgw", certificate + key)):
+        status, _, reason = house.ask("PUT", f"{STORE}/{name}?replace=true", file)
+        assert status == 400
+        wanted = f"{name} has the key EC secp256r1, but crypto bsi-brainpool256 needs brainpoolP256r1"
+        assert wanted in json.loads(reason)
+    assert house.json("POST", f"{STORE}/cls/create", {"replace": True, "curve": "P-256"})[0] == 400
+    assert (house.store.load("cls"), house.store.load("smgw")) == before
+    certificate, key = fresh(tmp_path, "brainpool", 30, "brainpoolP256r1")
+    assert house.ask("PUT", f"{STORE}/cls?replace=true", certificate + key)[0] == 200
+
+
 def test_only_the_administrator_gets_there(tmp_path: Path) -> None:
     with door(tmp_path, papers(tmp_path)) as smgw:
         for path in (STORE, "/api/v1/config", f"{STORE}/cls/pem"):

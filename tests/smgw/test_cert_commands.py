@@ -81,6 +81,20 @@ def test_what_the_configuration_uses_is_not_deleted(cert: Cert) -> None:
     assert cert("show", "lan")[0] == 0
 
 
+def test_what_the_configuration_uses_is_not_replaced_by_what_it_cannot_use(cert: Cert, tmp_path: Path) -> None:
+    smgw = 'smgw: {certificate: cls, gateway_certificate: smgw, listen: "127.0.0.1:8443"}\n'
+    (tmp_path / "bridge.yaml").write_text(SITE + smgw)
+    for name in ("cls", "smgw", "other"):
+        assert cert("create", name)[0] == 0
+    code, _, reason = cert("create", "cls", "--replace", "--curve", "P-256")
+    assert (code, "crypto bsi-brainpool256 needs brainpoolP256r1. It is in use as smgw.certificate" in reason) == (
+        1,
+        True,
+    )
+    assert cert("create", "other", "--replace", "--curve", "P-256")[0] == 0
+    assert cert("create", "cls", "--replace")[0] == 0
+
+
 def test_request_and_import(cert: Cert, workshop: Workshop) -> None:
     code, asked, errors = cert("request", "cls", "--san", "bridge.local")
     assert (code, errors) == (0, "")
