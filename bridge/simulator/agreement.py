@@ -48,13 +48,14 @@ def setting_of(
         raise ConfigError([f"smgw.gateway_certificate: to simulate the gateway takes its key {papers.key}; {hint}"])
     if "papers" in faults:
         faults = {**faults, "papers": Papers(papers.cls, certificates / f"{cls}.key", papers.cls)}
+    destination = _split(smgw.destination) if smgw.destination else None
     return Setting(
         papers,
         _CURVES[smgw.crypto],
         listen=smgw.gateway if outward else None,
-        profile=(*([_split(smgw.destination)] if smgw.destination else []), *behind),
+        profile=(*([destination] if destination else []), *behind),
         door=door,
-        reverse=outward and smgw.reverse,
+        reverse=destination if outward and smgw.reverse else None,
         far_end=far_end,
         faults=Faults(**faults),  # type: ignore[arg-type]
     )

@@ -2,8 +2,8 @@
 
 HKS3: the bridge connects, TLS with certificates on both sides, and names a destination by SOCKS5 or TLS-SNI. HKS4 and
 HKS5: whoever speaks HTTP to the plain port of the far end is connected to the SMGW door of the bridge. With
-``reverse`` he gets one of the connections that the bridge has made instead. Everything behind the gateway is on this
-machine: of a destination only the port counts.
+``reverse`` he gets one of the connections that the bridge has made to him instead. Everything behind the gateway is on
+this machine: of a destination only the port counts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class Setting:
     """What the gateway administrator enters. ``curve`` None leaves it to OpenSSL, up to TLS 1.3.
 
     ``listen``: the port of HKS3 in the house network. ``profile``: the destinations (host, port) it may be asked for.
-    ``door``: where the bridge listens. ``far_end``: the plain port.
+    ``door``: where the bridge listens. ``reverse``: the destination in the profile that asks on the connections which
+    the bridge has made to it. ``far_end``: the plain port.
     """
 
     papers: Papers
@@ -41,7 +42,7 @@ class Setting:
     listen: Place | None = None
     profile: Collection[Place] = ()
     door: Place | None = None
-    reverse: bool = False
+    reverse: Place | None = None
     far_end: Place = ("127.0.0.1", 0)
     faults: Faults = field(default_factory=Faults)
 
@@ -54,7 +55,7 @@ class Gateway:
         self.port = self.far_end_port = 0
         self._setting = setting
         self._channels: set[asyncio.Task[None]] = set()
-        self._waiting: asyncio.Queue[Streams] = asyncio.Queue()
+        self._waiting: asyncio.Queue[tuple[Streams, asyncio.TimerHandle]] = asyncio.Queue()
         self._loop: asyncio.AbstractEventLoop
         self._ended: asyncio.Event
         self._opened: Future[None] = Future()
@@ -97,7 +98,7 @@ class Gateway:
                 self._loop.remove_reader(server)
                 server.close()
             while not self._waiting.empty():
-                self._waiting.get_nowait()[1].transport.abort()
+                self._waiting.get_nowait()[0][1].transport.abort()
             for task in self._channels:
                 task.cancel()
             await asyncio.gather(*self._channels, return_exceptions=True)
@@ -131,7 +132,7 @@ class Gateway:
         try:
             place = await self._asked(near, name)
             try:
-                far = None if self._setting.reverse else await asyncio.open_connection("127.0.0.1", place[1])
+                far = None if self._setting.reverse == place else await asyncio.open_connection("127.0.0.1", place[1])
             except OSError:
                 if not name:
                     reply(near[1], REFUSED_THERE)
@@ -144,7 +145,8 @@ class Gateway:
         if far:
             await channel(near, far, self.faults.idle_s, self.faults.session_s)
         else:
-            self._waiting.put_nowait(near)
+            end = self._loop.call_later(min(self.faults.idle_s, self.faults.session_s), near[1].transport.abort)
+            self._waiting.put_nowait((near, end))
 
     async def _asked(self, near: Streams, name: str) -> Place:
         """The destination, named in the hello or by SOCKS."""
@@ -167,9 +169,12 @@ class Gateway:
         await channel(near, far, self.faults.idle_s, self.faults.session_s)
 
     async def _waiting_one(self) -> Streams:
-        while (far := await self._waiting.get())[0].at_eof():
+        while True:
+            far, end = await self._waiting.get()
+            end.cancel()
+            if not far[0].at_eof():
+                return far
             far[1].transport.abort()
-        return far
 
     async def _door(self) -> Streams:
         assert self._setting.door

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import ThreadingHTTPServer
 from pathlib import Path
@@ -252,13 +252,44 @@ def test_the_far_end_finds_nobody(papers: Papers) -> None:
 
 def test_the_far_end_uses_a_connection_of_the_bridge(papers: Papers) -> None:
     reverse = {"reverse": True, "destination": "supplier.example:443"}
-    given = {"listen": ("127.0.0.1", 0), "profile": {("supplier.example", 443)}, "reverse": True}
+    supplier = ("supplier.example", 443)
+    given = {"listen": ("127.0.0.1", 0), "profile": {supplier}, "reverse": supplier}
     door = Door()
     with simulated(papers, **given) as gateway, rig.edge(papers, gateway.port, door.admit, **reverse) as edge:
         edge.start()
         for number in range(4):
             assert curl(gateway.far_end_port, f"/{number}").stdout == f"you asked for /{number}"
         assert edge.states == {"supplier.example:443": "open"}
+
+
+def test_a_broker_behind_it_does_not_get_what_the_far_end_asks(papers: Papers) -> None:
+    """Beside the reverse connections, others go out."""
+
+    async def go() -> None:
+        async with far_end() as port:
+            broker, supplier = ("broker.example", port), ("supplier.example", 443)
+            given = {"listen": ("127.0.0.1", 0), "profile": {broker, supplier}, "reverse": supplier}
+            with simulated(papers, **given) as gateway:
+                reader, writer = await Tunnel(rig.config(gateway.port), credentials(papers)).open(*broker)
+                assert await said(reader, writer, b"CONNECT") == b"CONNECT"
+                await close(writer)
+
+    asyncio.run(go())
+
+
+@pytest.mark.parametrize("faults", [Faults(idle_s=0.3), Faults(session_s=0.3)])
+def test_a_connection_on_which_nobody_asks_is_cut_too(papers: Papers, faults: Faults) -> None:
+    async def go() -> None:
+        supplier = ("supplier.example", 443)
+        given = {"listen": ("127.0.0.1", 0), "profile": {supplier}, "reverse": supplier, "faults": faults}
+        with simulated(papers, **given) as gateway:
+            reader, writer = await Tunnel(rig.config(gateway.port), credentials(papers)).open(*supplier)
+            async with asyncio.timeout(20):
+                with suppress(ConnectionResetError):
+                    assert await reader.read() == b""
+            await close(writer)
+
+    asyncio.run(go())
 
 
 SITE = """\
