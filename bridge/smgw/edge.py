@@ -33,13 +33,20 @@ class SmgwEdge:
         self._store = store
         self._admit = admit
         self._tunnel = Tunnel(self._config, credentials(store, self._config))
+        self._mqtt = config.mqtt
         self._relays: dict[tuple[str, int], Relay] = {}
+        self._newest: tuple[str, int] | None = None
+        self._ending: set[asyncio.Task[None]] = set()
         self._reverse: asyncio.Task[None] | None = None
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="smgw", daemon=True)
 
     def relay(self, host: str, port: int) -> tuple[str, int]:
-        """A loopback address that leads to ``host:port`` behind the gateway."""
+        """A loopback address that leads to ``host:port``, the broker behind the gateway.
+
+        It goes on until the configuration names another broker, or none there.
+        """
+        self._newest = host, port
         if (host, port) not in self._relays:
             self._relays[host, port] = relay = Relay(self._tunnel, host, port)
             if self._thread.is_alive():
@@ -57,6 +64,10 @@ class SmgwEdge:
         if config != self._config:
             self._config = config
             self._loop.call_soon_threadsafe(self._follow)
+        if snapshot.config.mqtt != self._mqtt:
+            self._mqtt = snapshot.config.mqtt
+            for place in self._relays.keys() - ({self._newest} if self._mqtt.tunnel else set()):
+                self._loop.call_soon_threadsafe(self._give_up, place, self._relays.pop(place))
 
     def stop(self) -> None:
         """End every connection."""
@@ -103,6 +114,13 @@ class SmgwEdge:
         if self._reverse:
             self._reverse.cancel()
         self._begin_reverse()
+
+    def _give_up(self, place: tuple[str, int], relay: Relay) -> None:
+        """Close a relay that nobody needs any more."""
+        task = asyncio.create_task(relay.close())
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        self._tunnel.states.pop("{}:{}".format(*place), None)
 
     async def _end(self) -> None:
         ends = [relay.close() for relay in self._relays.values()]
