@@ -120,7 +120,7 @@ def request(path: str, *lines: str, method: str = "GET", host: str = "bridge") -
     return "\r\n".join([f"{method} {path} HTTP/1.1", f"Host: {host}", *lines, "", ""]).encode()
 
 
-def eventually(holds: Callable[[], bool], seconds: float = 5.0) -> None:
+def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "it did not come true in time"

@@ -123,11 +123,9 @@ def test_the_smgw_door_opens_and_moves_while_the_lan_door_answers(house: Adminis
     pair(house.store)
     port = free_port()
     changes = {"smgw__certificate": "cls", "smgw__gateway_certificate": "smgw", "smgw__listen": f"127.0.0.1:{port}"}
-    began = time.monotonic()
     assert house.patch(**changes, smgw__crypto="bsi-nist256") == (200, {"restart": True})
     eventually(lambda: open_to(port))
     eventually(lambda: house_answers(house))
-    assert time.monotonic() - began < 1.5
     assert house.patch(smgw=None) == (200, {"restart": True})
     eventually(lambda: not open_to(port))
     eventually(lambda: house_answers(house))

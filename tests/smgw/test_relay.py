@@ -18,6 +18,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bridge.core.config import MqttConfig
+from bridge.smgw import pump
 from bridge.smgw.edge import SmgwEdge
 from tests.mqtt.brokers import Mosquitto, free_port, until
 from tests.smgw import rig
@@ -223,14 +224,17 @@ def test_the_far_end_hangs_up_with_the_client(relayed: tuple[SmgwEdge, tuple[str
     until(lambda: not relay._clients)
 
 
-def test_the_edge_ends_within_a_second_whatever_is_open(relayed: tuple[SmgwEdge, tuple[str, int]]) -> None:
+def test_the_edge_ends_whatever_is_open(
+    relayed: tuple[SmgwEdge, tuple[str, int]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "LAST_WORDS_S", 60.0)
     edge, address = relayed
     with connected(address) as one, connected(address) as other:
         asked(one, b"a")
         asked(other, b"b")
         begun = time.monotonic()
         edge.stop()
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 30
         assert ended(one)
         assert ended(other)
 

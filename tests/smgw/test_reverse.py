@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from bridge.smgw import pump
 from bridge.smgw.reverse import POOL, Backoff
 from tests.mqtt.brokers import free_port, until
 from tests.smgw import rig
@@ -154,7 +155,10 @@ def test_a_sidecar_vouches_for_the_gateway(papers: Papers, supplier: Supplier) -
     assert door.shown == [sha256(papers.smgw.der).hexdigest()]
 
 
-def test_the_edge_ends_within_a_second(tmp_path: Path, papers: Papers, supplier: Supplier) -> None:
+def test_the_edge_ends_whatever_is_open(
+    tmp_path: Path, papers: Papers, supplier: Supplier, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pump, "LAST_WORDS_S", 60.0)
     with (
         gateway(tmp_path, papers) as port,
         rig.edge(papers, port, Door().admit, **reversed_(supplier.port)) as edge,
@@ -164,7 +168,7 @@ def test_the_edge_ends_within_a_second(tmp_path: Path, papers: Papers, supplier:
             asked(one, "/")
             begun = time.monotonic()
             edge.stop()
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 30
 
 
 def test_waits_grow_and_differ() -> None:
