@@ -25,6 +25,10 @@ _SUPPLIER_READS = ("/api/v1/receipts", "/api/v1/journal", "/api/v1/variables", "
 
 _CHALLENGE = ("WWW-Authenticate", 'Basic realm="SMGW Bridge", charset="UTF-8"')
 
+_PORTS = {"http": 80, "https": 443}
+_OF_PROXIES = frozenset({"HTTP_FORWARDED", "HTTP_X_FORWARDED_FOR", "HTTP_X_REAL_IP", "HTTP_VIA"})
+"""Headers by which proxies tell that somebody else asks (RFC 7239; RFC 9110, 7.6.3; and what was usual before)."""
+
 Environ = Mapping[str, Any]
 """A WSGI environ; the door adds ``bridge.door`` (:class:`Door`) and ``bridge.peer`` (SHA-256 of the peer's
 certificate in hex, empty where none was shown)."""
@@ -213,22 +217,27 @@ def from_another_site(environ: Environ) -> bool:
     browser that tells nothing may be a hidden image of a foreign page, so it is refused; programs are not asked.
 
     A page reached through the gateway is ours under whatever name the far end gives us: that of ``Host``, or the one a
-    proxy there keeps in ``X-Forwarded-Host``, a header which no page can add to a request to another site.
+    proxy there keeps in ``X-Forwarded-Host``, a header which no page can add to a request to another site. Another port
+    of the same machine is another program, unless a proxy has left the port out.
     """
     site = environ.get("HTTP_SEC_FETCH_SITE")
     if site is not None:
         return site not in ("same-origin", "none")
     told = environ.get("HTTP_ORIGIN") or environ.get("HTTP_REFERER")
     if told is not None:
-        page = _host_in(told)
         ours = (environ.get("HTTP_HOST", ""), environ.get("HTTP_X_FORWARDED_HOST", "").partition(",")[0].strip())
-        return page is None or page not in {_host_in("//" + name) for name in ours}
+        return not any(_is_on(told, name) for name in ours)
     return environ.get("HTTP_USER_AGENT", "").startswith("Mozilla/") and "HTTP_ACCEPT_LANGUAGE" in environ
 
 
 def is_local(environ: Environ) -> bool:
-    """Whether this very machine asks, by a loopback name (a foreign name may point here: DNS rebinding)."""
-    name = _host_in("//" + environ.get("HTTP_HOST", "")) or ""
+    """Whether this very machine asks, by a loopback name (a foreign name may point here: DNS rebinding).
+
+    A proxy on this machine asks for others, and says so.
+    """
+    if not environ.keys().isdisjoint(_OF_PROXIES):
+        return False
+    name = (_place_in("//" + environ.get("HTTP_HOST", "")) or ("", None))[0]
     return is_loopback(environ["REMOTE_ADDR"]) and (name == "localhost" or is_loopback(name))
 
 
@@ -240,8 +249,18 @@ def is_loopback(address: str) -> bool:
         return False
 
 
-def _host_in(url: str) -> str | None:
+def _is_on(url: str, site: str) -> bool:
+    """Whether a page is on the site that a client calls ``host`` or ``host:port``."""
+    page, ours = _place_in(url), _place_in("//" + site)
+    if page is None or ours is None or page[0] != ours[0]:
+        return False
+    return ours[1] in (None, page[1] or _PORTS.get(url.partition(":")[0].lower()))
+
+
+def _place_in(url: str) -> tuple[str, int | None] | None:
+    """Host and port; None where there is no host."""
     try:
-        return urlsplit(url).hostname
+        parts = urlsplit(url)
+        return (parts.hostname, parts.port) if parts.hostname else None
     except ValueError:
         return None

@@ -176,6 +176,12 @@ def test_without_a_password_only_this_machine_may_set_one(peer: str, host: str, 
     assert Gate(password=None).ask(path, method="POST", peer=peer, host=host) == status
 
 
+@pytest.mark.parametrize("header", ["x_forwarded_for", "forwarded", "via", "x_real_ip"])
+def test_who_comes_through_a_proxy_on_this_machine_is_somebody_else(header: str) -> None:
+    told = {"host": "localhost:8080", header: "192.0.2.1"}
+    assert Gate(password=None).ask("/api/v1/password", method="POST", peer="127.0.0.1", **told) == 403
+
+
 BROWSER = {"user_agent": "Mozilla/5.0", "accept_language": "de"}
 
 CROSS_SITE = [
@@ -189,6 +195,13 @@ CROSS_SITE = [
     ("POST", "/api/v1/password", {"sec_fetch_site": "cross-site"}, 403),
     ("GET", "/", {"sec_fetch_site": "cross-site", **BROWSER}, 200),
     ("POST", "/cnf", {"origin": "http://bridge.local:8080", **BROWSER}, 200),
+    ("POST", "/cnf", {"origin": "http://bridge.local:8123", **BROWSER}, 403),
+    ("POST", "/cnf", {"origin": "http://bridge.local"}, 403),
+    ("POST", "/cnf", {"origin": "http://bridge.local:99999"}, 403),
+    ("POST", "/cnf", {"origin": "http://bridge.local", "host": "bridge.local:80"}, 200),
+    ("POST", "/cnf", {"origin": "https://bridge.local", "host": "bridge.local:443"}, 200),
+    ("POST", "/cnf", {"origin": "https://portal.example:9443", "host": "portal.example"}, 200),
+    ("POST", "/cnf", {"origin": "https://portal.example", "x_forwarded_host": "portal.example, inner"}, 200),
     ("POST", "/cnf", {"origin": "http://evil.example"}, 403),
     ("POST", "/cnf", {"origin": "null"}, 403),
     ("POST", "/cnf", {"origin": "http://["}, 403),
