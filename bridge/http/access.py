@@ -151,8 +151,9 @@ class Access:
         """What speaks against the request, whoever makes it."""
         path: str = environ["PATH_INFO"]
         door: Door = environ["bridge.door"]
-        # Behind an adapter on loopback, the gateway and programs of this machine have one address.
-        if not self._requests.take(f"{door.name} {environ['REMOTE_ADDR']}"):
+        # Behind an adapter on loopback, the gateway and programs of this machine have one address; behind the gateway
+        # all far ends have, and one must not use up what the others may ask.
+        if not self._requests.take(f"{door.name} {environ['bridge.peer'] or environ['REMOTE_ADDR']}"):
             return Refusal(429, "too many requests; 200 a second are served", ("Retry-After", "1"))
         if not door.lets_through(environ["REQUEST_METHOD"], path):
             return Refusal(403, f"the {door.name} door, role {door.role}, does not lead to {path}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import socket
 import ssl
 from collections import Counter
@@ -42,6 +43,9 @@ class Secured(NamedTuple):
     context: ssl.SSLContext
     roles: Mapping[str, FarEndRole] | None = None
 
+
+_OF_PYTHON = re.compile(r" \(_ssl\.c:\d+\)$")
+"""The line of Python's source at the end of what OpenSSL says; it helps nobody here."""
 
 Secure = Callable[[], Secured]
 """Asked for every handshake and every request, so that a certificate that was replaced counts at once."""
@@ -147,7 +151,7 @@ class Listener:
                 await self._turn(wire, connection.peer[0])
             await accept(wire, connection, secure().context if secure else None, HANDSHAKE_S)
         except OSError as error:  # ssl.SSLError is one
-            self.turn_away(connection, str(error))
+            self.turn_away(connection, _OF_PYTHON.sub("", str(error)))
             self.forget(connection)
         except asyncio.CancelledError:
             self.forget(connection)

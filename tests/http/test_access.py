@@ -44,9 +44,16 @@ class Gate:
         self.access = Access(self.passwords, lambda: self.time)
 
     def ask(
-        self, path: str = "/", door: Door = LAN, method: str = "GET", peer: str = "192.0.2.1", **headers: str
+        self,
+        path: str = "/",
+        door: Door = LAN,
+        method: str = "GET",
+        peer: str = "192.0.2.1",
+        certificate: str = "",
+        **headers: str,
     ) -> int:
         environ = {"PATH_INFO": path, "REQUEST_METHOD": method, "REMOTE_ADDR": peer, "bridge.door": door}
+        environ["bridge.peer"] = certificate
         environ |= {"HTTP_HOST": "bridge.local:8080"} | {f"HTTP_{name.upper()}": text for name, text in headers.items()}
         try:
             self.access.check(environ)
@@ -151,6 +158,12 @@ def test_twenty_sets_a_second_are_always_served_and_a_flood_is_not() -> None:
     assert gate.ask("/cnf", SMGW, peer="192.0.2.2") == 200
     gate.time += 1.0
     assert gate.ask("/cnf", SMGW) == 200
+
+
+def test_a_far_end_that_floods_holds_up_no_other_behind_the_same_gateway() -> None:
+    gate = Gate()
+    assert 429 in [gate.ask("/cnf", SUPPLIER, certificate="aa") for _ in range(500)]
+    assert gate.ask("/cnf", SMGW, certificate="bb") == 200
 
 
 @pytest.mark.parametrize("peers", [10_000])
