@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryFile
 from types import MappingProxyType
 
 from bridge import config
@@ -37,7 +38,8 @@ def run(options: argparse.Namespace) -> int:
 def _state_dir(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(folder / ".writable", "w"):
+        # Leaves nothing behind: a file of root's would keep the service out.
+        with TemporaryFile(dir=folder):
             pass
     except OSError as error:
         raise ConfigError([f"the state directory cannot be written: {error}"]) from error

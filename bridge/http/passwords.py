@@ -64,6 +64,9 @@ class PasswordFile:
         try:
             descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
             with os.fdopen(descriptor, "w") as file:
+                if os.geteuid() == 0:  # set by root's command, read by the service
+                    owner = self._path.parent.stat()
+                    os.fchown(descriptor, owner.st_uid, owner.st_gid)
                 file.write(line)
                 file.flush()
                 os.fsync(descriptor)

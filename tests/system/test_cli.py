@@ -180,6 +180,16 @@ def test_passwd(tmp_path: Path) -> None:
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can write for others")
+def test_a_password_that_root_sets_is_the_services(tmp_path: Path) -> None:
+    """`sudo smgw-bridge passwd` must not keep the service out of its own folder."""
+    os.chown(tmp_path, 65534, 65534)
+    assert bridge("passwd", "--state-dir", str(tmp_path), given="correct horse\n").returncode == 0
+    (made,) = tmp_path.iterdir()
+    assert (made.name, made.stat().st_uid, made.stat().st_gid) == ("admin-password", 65534, 65534)
+    assert stat.S_IMODE(made.stat().st_mode) == 0o600
+
+
 def test_probe_tells_what_is_wrong() -> None:
     address = f"127.0.0.1:{free_port()}"
     result = bridge("probe", address, "--profile", "keba-p30", "--json")
