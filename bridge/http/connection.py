@@ -35,6 +35,11 @@ LINGER_S = 2.0
 _PIECE = 8 * 1024
 """The parser gets this much at once: its work on tiny chunks grows with the square of the piece."""
 
+MAX_HELD = 32 * 1024 * 1024
+"""Bytes of all bodies at a door, received or being worked on: a small machine must not run out of memory."""
+SMALL = 16 * 1024
+"""A body of so many bytes is always taken in: no upload keeps a grid command out."""
+
 Submit = Callable[[Callable[[], None]], None]
 """Hands a job to the worker threads."""
 
@@ -48,6 +53,7 @@ class Host(Protocol):
     loop: asyncio.AbstractEventLoop
     address: tuple[str, int]
     requests: Audit | None
+    held: int
 
     def door_for(self, certificate: str, /) -> Door | None:
         """The door as it stands open to whoever has this certificate; None: it is closed to them."""
@@ -78,6 +84,7 @@ class Connection(asyncio.Protocol):
         self._closing = False
         self._congested = False
         self._unsent = 0
+        self._held = 0
 
     # ------------------------------------------------------------------------------------- asyncio calls these
 
@@ -99,6 +106,7 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over, whoever ended it."""
         self._transport = None
+        self._release()
         self._listener.live.remove(self)
         self._listener.forget(self)
 
@@ -136,10 +144,11 @@ class Connection(asyncio.Protocol):
                 self._in_body = False
             request = self._request
             try:
-                data = data[request.received(data[:_PIECE]) :]
+                taken = request.received(data[:_PIECE])
             except ValueError:  # a length of thousands of digits
                 self._refuse("400 Bad Request", "the head makes no sense")
                 return
+            data = data[taken:]
             if request.error:
                 self._refuse(f"{request.error.code} {request.error.reason}", request.error.body)
                 return
@@ -147,6 +156,9 @@ class Connection(asyncio.Protocol):
                 self._request = None
                 continue
             if request.headers_finished and not self._in_body and not self._enter_body(request):
+                return
+            if self._in_body and not self._hold(taken):
+                self._refuse("503 Service Unavailable", "too many large requests at once; try again in a moment")
                 return
             if request.completed:
                 self._backlog = data
@@ -167,9 +179,21 @@ class Connection(asyncio.Protocol):
                 self._write(b"HTTP/1.1 100 Continue\r\n\r\n")
         return True
 
+    def _hold(self, count: int) -> bool:
+        """Take so many more bytes into account; False when there are too many."""
+        self._held += count
+        self._listener.held += count
+        return self._held <= SMALL or self._listener.held <= MAX_HELD
+
+    def _release(self) -> None:
+        """What was held is not needed any more."""
+        self._listener.held -= self._held
+        self._held = 0
+
     def _refuse(self, status: str, reason: str) -> None:
         """Answer a request that cannot be understood. What follows cannot be trusted, so it is the last."""
         self._request = None
+        self._release()
         if self._listener.requests:
             self._listener.requests.note(f"{self._certificate[:16] or '-'} {self.peer[0]} {status[:3]} {reason}")
         self._write(answer_bytes(error_answer(status, reason), keep=False))
@@ -209,6 +233,7 @@ class Connection(asyncio.Protocol):
             self._closing = True
         self._write(answer_bytes(answer, keep=not self._closing, head_only=request.command == "HEAD"))
         self._request = None
+        self._release()
         if answer.is_stream and request.command != "HEAD" and self._transport:
             self._backlog = b""
             self._listener.live.add(self)

@@ -72,6 +72,7 @@ class Listener:
         self.address: tuple[str, int] = bound.getsockname()[:2] if bound else (door.name, 0)
         self.loop = asyncio.get_running_loop()
         self.connections: set[Connection] = set()
+        self.held = 0
         self.requests: Audit | None = None
         self._strangers: Audit | None = None
         if not door.password:

@@ -196,6 +196,26 @@ def test_one_peer_cannot_take_all_connections(bridge: Bridge) -> None:
     assert bridge.ask("/healthz")[0] == 200
 
 
+def test_large_bodies_do_not_fill_the_memory_and_small_ones_are_always_taken(
+    bridge: Bridge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection_module, "MAX_HELD", 150_000)
+    [listener] = bridge.edge._listeners
+    head = request_head("/api/v1/config", "Content-Length: 100000", method="PUT")
+    with bridge.connect() as one, bridge.connect() as other:
+        one.sendall(head + b"#" * 90_000)
+        wait_until(lambda: listener.held >= 90_000)
+        other.sendall(head + b"#" * 90_000)
+        assert b" 503 " in other.recv(1000)
+        assert bridge.ask("/cnf?cmd=set_cm_vars&name=X&val=1")[0] == 200
+        body = '{"vars": [{"name": "X", "expr": 2}]}'
+        assert bridge.ask("/cnf?cmd=set_cm_vars", body.encode())[0] == 200
+    wait_until(lambda: listener.held == 0)
+    with bridge.connect() as again:
+        again.sendall(head + b"#" * 100_000)
+        assert b" 503 " not in again.recv(1000)
+
+
 def test_stopping_answers_what_is_being_worked_on_and_waits_for_nobody_else(tmp_path: Path) -> None:
     bridge = Bridge(tmp_path)
     bridge.disk.works = False
