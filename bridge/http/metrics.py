@@ -35,6 +35,8 @@ HELP = {
     "wallbox_limit_a": "Tightest bound on a wallbox alone, amperes per line.",
     "wallbox_confirmed_a": "Current a wallbox was read back to offer, amperes per line.",
     "alarm": "1 for each alarm that is raised.",
+    "smgw_tunnel_opened_total": "Connections through the gateway that were opened since the start.",
+    "smgw_tunnel_up": "1 when the last attempt to reach a destination behind the gateway worked, 0 when it failed.",
     "certificate_expires_seconds": "Until when a certificate of the store is valid, Unix time.",
 }
 

@@ -18,6 +18,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bridge.core.config import MqttConfig
+from bridge.http.metrics import HELP
 from bridge.smgw import pump
 from bridge.smgw.edge import SmgwEdge
 from tests.mqtt.brokers import Mosquitto, free_port, until
@@ -214,6 +215,7 @@ def test_who_cannot_be_served_is_hung_up_on(papers: Papers) -> None:
             assert ended(sock)
         assert "refuses connections" in edge.states["127.0.0.1:9"]
         assert ("smgw_tunnel_up", {"destination": "127.0.0.1:9"}, 0.0) in list(edge.metrics())
+        assert {name for name, _, _ in edge.metrics()} <= HELP.keys()
 
 
 def test_the_far_end_hangs_up_with_the_client(relayed: tuple[SmgwEdge, tuple[str, int]]) -> None:
