@@ -228,9 +228,11 @@ def serving(papers: Papers) -> Iterator[int]:
         server.socket = context.wrap_socket(server.socket, server_side=True)
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield server.server_port
-        server.shutdown()
-        thread.join()
+        try:
+            yield server.server_port
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def curl(port: int, path: str) -> subprocess.CompletedProcess[str]:

@@ -49,9 +49,11 @@ def echoing() -> Iterator[int]:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         accepting = threading.Thread(target=accept)
         accepting.start()
-        yield listener.getsockname()[1]
-        listener.shutdown(socket.SHUT_RDWR)
-        accepting.join()
+        try:
+            yield listener.getsockname()[1]
+        finally:  # else the process of a test that fails would never end
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
 
 
 @contextmanager
