@@ -45,6 +45,10 @@ Checks = Callable[[Sequence[Leaf]], Iterable[tuple[Leaf, str]]]
 """Looks at all leaves and tells what is wrong with which."""
 
 
+BESIDES: Mapping[str, object] = types.MappingProxyType({"besides": True})
+"""``field(metadata=BESIDES)``: the caller fills it in, no file does."""
+
+
 class _Wrong(Exception):
     """One value is not what it may be; ``allowed`` says what it may."""
 
@@ -94,7 +98,7 @@ def _fields(shape: type) -> Mapping[str, tuple[str, Any, bool]]:
             f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING,
         )
         for f in dataclasses.fields(shape)
-        if f.init
+        if f.init and not f.metadata.get("besides")
     }
 
 
@@ -212,13 +216,15 @@ class _Reader:
         members = [member for member in arguments if member is not types.NoneType]
         if len(members) == 1:
             return self._value(members[0], node, path, line)
-        allowed = []
+        allowed: list[str] = []
         for member in members:
             trial = _Reader(self.file, self.planned)
             value: object = None
             try:
                 value = trial._value(member, node, path, line)
             except _Wrong as error:
+                if member is Formula and isinstance(node, str):
+                    raise  # says where the formula is wrong
                 allowed.append(error.allowed)
                 continue
             if not trial.mistakes:

@@ -62,7 +62,7 @@ class Device:
         if isinstance(config, WallboxConfig) and profile.phases:
             self.phases = PhaseDuty(config.id, profile.phases, self.registers, post)
         self._post = post
-        self._role = config.role if isinstance(config, MeterConfig) else ""
+        self._role = config.role if isinstance(config, MeterConfig) else None
         self._offset_s = phase * config.poll_s
         self._loop = asyncio.get_running_loop()
         self._broken = asyncio.Event()

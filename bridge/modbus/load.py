@@ -9,6 +9,7 @@ from pathlib import Path
 
 from bridge import schema
 from bridge.errors import ConfigError
+from bridge.modbus.mistakes import mistakes
 from bridge.modbus.profile import Profile
 
 SHIPPED = Path(__file__).parent / "profiles"
@@ -49,7 +50,12 @@ def read(path: Path) -> Profile:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError([f"{path}: cannot be read: {error}"]) from error
-    return replace(schema.read(text, path.name, Profile), id=_id(path.stem))
+    return replace(parse(text, path.name), id=_id(path.stem))
+
+
+def parse(text: str, file: str) -> Profile:
+    """The profile in a text; ``file`` names it in messages. Raises :class:`ConfigError` with all its mistakes."""
+    return schema.read(text, file, Profile, checks=[mistakes])
 
 
 def _id(name: str) -> str:

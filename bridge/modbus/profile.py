@@ -7,15 +7,15 @@ it says about itself (its firmware, a setting), a formula over the profile's poi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from typing import Annotated, Literal
 
-from bridge.core.allowed import AtLeast, Between
-from bridge.core.config import Capability, Switching
-from bridge.core.formulas import Formula, fold, is_name
-from bridge.modbus.quantities import QUANTITIES, watchdog_unit
+from bridge.core.allowed import AtLeast, Between, Passing
+from bridge.core.config import Capability, Role, Switching
+from bridge.core.formulas import Formula
+from bridge.schema import BESIDES
 
 Register = Annotated[int, Between(0, 65535)]
 Unit = Annotated[int, Between(0, 255)]
@@ -42,6 +42,17 @@ WriteFunction = Literal[5, 6, 15, 16]
 WordOrder = Literal["be", "le"]
 Framing = Literal["tcp", "rtu", "ascii"]
 Poll = Literal["fast", "slow", "once"]
+
+
+def _is_pattern(text: str) -> bool:
+    try:
+        re.compile(text)
+    except re.error:
+        return False
+    return True
+
+
+Pattern = Annotated[str, Passing(_is_pattern, "a regular expression")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,8 +131,6 @@ class Point:
     def __post_init__(self) -> None:
         if (self.address is None) == (self.sunspec is None):
             raise ValueError("needs either an address or sunspec")
-        if self.type in ("str", "str_lsb", "str_utf16", "hex", "bcd", "ver") and self.count is None:
-            raise ValueError(f"type {self.type} needs count, the number of registers")
         if self.default is not None and not self.values:
             raise ValueError("default says what stands for raw values missing in values, but there are no values")
 
@@ -238,8 +247,8 @@ class Profile:
     vendor: str
     model: str
     kind: Literal["wallbox", "meter", "inverter", "battery", "io"]
-    points: Mapping[str, Point]
-    id: str = ""
+    points: Annotated[Mapping[str, Point], Passing(bool, "at least one point")]
+    id: str = field(default="", metadata=BESIDES)
     """The file's name without its ending; set by the loader."""
     notes: str = ""
     sources: tuple[str, ...] = ()
@@ -248,99 +257,14 @@ class Profile:
     defaults: Defaults = Defaults()
     connectors: Connectors | None = None
     derived: Mapping[str, Formula] = field(default_factory=dict)
-    roles: Mapping[str, Mapping[str, Formula]] = field(default_factory=dict)
+    roles: Mapping[Role, Mapping[str, Formula]] = field(default_factory=dict)
     state: tuple[StateRule, ...] = ()
-    identify: Mapping[str, str] = field(default_factory=dict)
+    identify: Mapping[str, Pattern] = field(default_factory=dict)
     init: tuple[Write, ...] = ()
     setpoint: SetpointRule | None = None
     phases: PhasesRule | None = None
     failsafe: Failsafe | None = None
     keepalive: Keepalive | None = None
-
-    def __post_init__(self) -> None:
-        mistakes = list(self._mistakes())
-        if mistakes:
-            raise ValueError("; ".join(mistakes))
-
-    @property
-    def writes(self) -> Iterator[Write]:
-        """Every write the profile speaks of, the setpoint's own excepted."""
-        yield from (write for _, write in self._write_lists())
-
-    def _write_lists(self) -> Iterator[tuple[str, Write]]:
-        """(where it is said, write) of every write."""
-        yield from (("init", write) for write in self.init)
-        if self.setpoint:
-            yield from (("setpoint.pause", write) for write in self.setpoint.pause)
-            yield from (("setpoint.resume", write) for write in self.setpoint.resume)
-        if self.phases:
-            yield from (("phases.one", write) for write in self.phases.one)
-            yield from (("phases.three", write) for write in self.phases.three)
-        if self.failsafe:
-            yield from (("failsafe.writes", write) for write in self.failsafe.writes)
-        if self.keepalive:
-            yield from (("keepalive.writes", write) for write in self.keepalive.writes)
-
-    def _mistakes(self) -> Iterator[str]:
-        known = {*self.points, *self.derived}
-        used = {name for _, name in self._references()} | {name for name in known if _is_probed(name)}
-        for key, name in self._references():
-            if name not in (known if key.endswith("formula") else self.points):
-                close = get_close_matches(name, known, n=1)
-                yield f"{key}: there is no point {name}" + (f" (did you mean {close[0]}?)" if close else "")
-        for name in known:
-            if not is_name(name) or name != fold(name):
-                yield f"{name}: a point's name is a word in small letters, digits and _"
-            elif name not in QUANTITIES and name not in used:
-                close = get_close_matches(name, QUANTITIES, n=1)
-                yield f"{name}: neither a known quantity nor used" + (f" (did you mean {close[0]}?)" if close else "")
-        for name in (*self.derived.keys() & self.points.keys(), *({"state"} & known if self.state else ())):
-            yield f"{name}: is said twice"
-        if "state" in self.points and not {*self.points["state"].values.values()} <= {*"ABCDEF"}:
-            yield "state: its values must be the letters A to F"
-        for name in {write.point for write in self.writes} | {*(self.setpoint.points if self.setpoint else ())}:
-            if name in self.points and (self.points[name].mask is not None or self.points[name].sunspec):
-                yield f"{name}: a point with a mask or in SunSpec cannot be written"
-        if self.kind == "wallbox" and not self.state and "state" not in known:
-            yield "state: a wallbox needs a point state whose values are A to F, or rules"
-        if self.setpoint and self.setpoint.points[0] in self.points and not capability(self):
-            yield "setpoint: step_a is needed, because the scale of the point is no plain number"
-        if self.phases and (self.setpoint is None or self.setpoint.unit == "W"):
-            yield "phases: goes with a setpoint in A, which means the same on one line and on three"
-
-    def _references(self) -> Iterator[tuple[str, str]]:
-        """(where it is said, name) of every point named anywhere."""
-        for key, formula in self._formulas():
-            if isinstance(formula, Formula):
-                yield from ((f"{key}: formula", name) for name in sorted(formula.names))
-        yield from (("identify", name) for name in self.identify)
-        yield from ((where, write.point) for where, write in self._write_lists())
-        if self.setpoint:
-            yield from (("setpoint.points", name) for name in self.setpoint.points)
-            if self.setpoint.read_back:
-                yield "setpoint.read_back", self.setpoint.read_back
-        if self.phases and self.phases.read_back:
-            yield "phases.read_back", self.phases.read_back
-        if self.keepalive and self.keepalive.read:
-            yield "keepalive.read", self.keepalive.read
-
-    def _formulas(self) -> Iterator[tuple[str, float | Formula | None]]:
-        yield from ((f"points.{name}.scale", point.scale) for name, point in self.points.items())
-        yield from ((f"derived.{name}", formula) for name, formula in self.derived.items())
-        for role, quantities in self.roles.items():
-            yield from ((f"roles.{role}.{name}", formula) for name, formula in quantities.items())
-        yield from (("state", rule.when) for rule in self.state)
-        for write in self.writes:
-            yield from ((f"a write of {write.point}", part) for part in (write.value, write.when))
-        if self.setpoint:
-            yield "setpoint.max_age_s", self.setpoint.max_age_s
-        if self.keepalive:
-            yield "keepalive.every_s", self.keepalive.every_s
-
-
-def _is_probed(name: str) -> bool:
-    """Whether ``probe`` alone is a use: what the box's own watchdog is set to. What sets it has to be written, too."""
-    return bool(watchdog_unit(name)) and not name.startswith("set_")
 
 
 def capability(profile: Profile) -> Capability | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from bridge.core.config import Role
 from bridge.core.events import Reading
 from bridge.core.formulas import Formula, NoValue, evaluate
 from bridge.modbus.cells import Cell
@@ -32,13 +33,13 @@ def readings(profile: Profile, cells: Mapping[str, Cell], raw: Mapping[str, Read
     return known
 
 
-def published(profile: Profile, known: Mapping[str, Reading], role: str = "") -> dict[str, Reading]:
+def published(profile: Profile, known: Mapping[str, Reading], role: Role | None = None) -> dict[str, Reading]:
     """Those of the readings that have a name in the vocabulary; the others are helpers.
 
     In a ``role`` the profile knows, only what it says of that role, and texts: an inverter's own current must never
     pass for that of the house connection.
     """
-    quantities = profile.roles.get(role)
+    quantities = profile.roles.get(role) if role else None
     found = {name: v for name, v in known.items() if name in QUANTITIES and (quantities is None or isinstance(v, str))}
     for name, formula in (quantities or {}).items():
         _put(found, name, formula, lookup_in(known))

@@ -6,13 +6,13 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 
-from bridge import schema
 from bridge.core.config import Config, DeviceConfig, GridConfig, MeterConfig, WallboxConfig
 from bridge.core.decision import Decision, GridDecision, Setpoint
 from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed, Read
-from bridge.core.formulas import parse
+from bridge.core.formulas import parse as formula
 from bridge.core.model import Now, Snapshot, State
 from bridge.modbus.edge import ModbusEdge
+from bridge.modbus.load import parse
 from bridge.modbus.profile import Profile
 
 BOX = """
@@ -37,7 +37,7 @@ points:
 
 
 def profile(text: str) -> Profile:
-    return schema.read(text, "test.yaml", Profile)
+    return parse(text, "test.yaml")
 
 
 def box(name: str, address: str, unit: int = 1, poll_s: float = 0.03) -> WallboxConfig:
@@ -115,7 +115,7 @@ class House:
 
 def configuration(devices: Sequence[DeviceConfig]) -> Config:
     return Config(
-        GridConfig(parse(11000)),
+        GridConfig(formula(11000)),
         meters=tuple(d for d in devices if isinstance(d, MeterConfig)),
         wallboxes=tuple(d for d in devices if isinstance(d, WallboxConfig)),
     )

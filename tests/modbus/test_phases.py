@@ -7,14 +7,13 @@ from dataclasses import replace
 
 import pytest
 
-from bridge import schema
 from bridge.core.config import Switching
 from bridge.core.events import Event, PhasesConfirmed
 from bridge.errors import ConfigError
 from bridge.modbus import inspect
-from bridge.modbus.load import SHIPPED
+from bridge.modbus.load import SHIPPED, parse
 from bridge.modbus.phases import PhaseDuty, Wanted
-from bridge.modbus.profile import Profile, capability
+from bridge.modbus.profile import capability
 from bridge.modbus.registers import Registers
 from tests.modbus.facts import facts
 from tests.modbus.house import BOX, House, box
@@ -256,7 +255,11 @@ def test_while_it_settles_nobody_believes_that_the_car_is_gone(rogue: Rogue) -> 
 @pytest.mark.parametrize(
     ("was", "now", "said"),
     [
-        ("point: set_phases, value: 1", "point: set_fases, value: 1", "phases.one: there is no point set_fases"),
+        (
+            "point: set_phases, value: 1",
+            "point: set_fases, value: 1",
+            "phases.one[0].point: there is no",
+        ),
         ("read_back: phases", "read_back: fases", "phases.read_back: there is no point fases (did you mean phases?)"),
         ("one: [{point: set_phases, value: 1}]", "one: []", "at least one write"),
         ("points: [set_current]", "points: [set_current], unit: W, step_a: 1", "phases: goes with a setpoint in A"),
@@ -265,5 +268,5 @@ def test_while_it_settles_nobody_believes_that_the_car_is_gone(rogue: Rogue) -> 
 def test_mistakes_are_told(was: str, now: str, said: str) -> None:
     assert was in SWITCHED
     with pytest.raises(ConfigError) as wrong:
-        schema.read(SWITCHED.replace(was, now), "box.yaml", Profile)
+        parse(SWITCHED.replace(was, now), "box.yaml")
     assert said in "\n".join(wrong.value.mistakes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from typing import cast, get_args
 
@@ -16,7 +16,7 @@ from bridge.modbus.cells import Cell, cells
 from bridge.modbus.device import mismatches
 from bridge.modbus.link import Link
 from bridge.modbus.load import SHIPPED, load
-from bridge.modbus.profile import Profile, TextType
+from bridge.modbus.profile import Profile, TextType, Write
 from bridge.modbus.readings import published
 from bridge.modbus.registers import Registers
 from tests.modbus.facts import HOUSE, Fact, facts, fits, words
@@ -105,10 +105,21 @@ def at(name: str) -> Mapping[tuple[int, int], Fact]:
     return writable | {(function, int(fact.address)): fact for fact in known for function in fact.reads}
 
 
+def writes(device: Profile) -> Iterator[Write]:
+    """Every write the profile speaks of, the setpoint's own excepted."""
+    yield from device.init
+    if device.setpoint:
+        yield from (*device.setpoint.pause, *device.setpoint.resume)
+    if device.phases:
+        yield from (*device.phases.one, *device.phases.three)
+    for rule in (device.failsafe, device.keepalive):
+        yield from rule.writes if rule else ()
+
+
 @pytest.mark.parametrize("name", PROFILES)
 def test_every_point_is_a_register_that_the_sources_know(name: str) -> None:
     known, device = at(name), profile(name)
-    written = {write.point for write in device.writes} | set(device.setpoint.points if device.setpoint else ())
+    written = {write.point for write in writes(device)} | set(device.setpoint.points if device.setpoint else ())
     for cell in cells(device, device.connection.unit).values():
         fact = known.get((cell.read or cell.write, cell.address))
         assert fact is None or cell.unit == int(fact.unit_id), f"{cell.name} is asked of the wrong unit"
