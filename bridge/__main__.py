@@ -57,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     with_state(add("passwd", commands.passwd, "set the admin password, asked for or read from standard input"))
     sub = add("profiles", commands.profiles, "list the device profiles, or check profile files")
     sub.add_argument("files", nargs="*", metavar="FILE")
+    sub.add_argument("--schema", action="store_true", help="print the JSON Schema of profile files, for editors")
     with_file(sub)
     sub = add("probe", commands.probe, "find out what a device is, or read it once by its profile; never writes")
     sub.add_argument("address", metavar="ADDRESS", help="host, host:port, rtu://host:port or /dev/ttyUSB0")

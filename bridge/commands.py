@@ -178,9 +178,12 @@ def passwd(options: argparse.Namespace) -> int:
 
 
 def profiles(options: argparse.Namespace) -> int:
-    """List the profiles, or check files."""
-    from bridge.modbus import inspect
+    """List the profiles, check files, or print the schema that editors want."""
+    from bridge.modbus import inspect, outline
 
+    if options.schema:
+        print(outline.text())
+        return 0
     if not options.files:
         for line in inspect.listing(_profile_folders(options)):
             print(line)

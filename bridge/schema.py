@@ -88,7 +88,7 @@ def read(
 
 
 @cache
-def _fields(shape: type) -> Mapping[str, tuple[str, Any, bool]]:
+def keys_of(shape: type) -> Mapping[str, tuple[str, Any, bool]]:
     """Key to (field, type hint, required) of a dataclass. A key that is a word of Python is a field with a ``_``."""
     hints = get_type_hints(shape, include_extras=True)
     return {
@@ -124,10 +124,10 @@ class _Reader:
     def mapping(self, shape: type, node: object, path: str, line: int) -> object | None:
         """Read a dataclass; None when it has mistakes."""
         if not isinstance(node, Mapping):
-            self.wrong(line, path, f"{_shown(node)} stands where keys are expected", ", ".join(_fields(shape)))
+            self.wrong(line, path, f"{_shown(node)} stands where keys are expected", ", ".join(keys_of(shape)))
             return None
         before = len(self.mistakes)
-        fields = _fields(shape)
+        fields = keys_of(shape)
         values: dict[str, object] = {}
         for key, child in node.items():
             here = f"{path}.{key}" if path else str(key)

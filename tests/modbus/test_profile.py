@@ -33,15 +33,41 @@ def mistakes(text: str) -> Sequence[str]:
     return wrong.value.mistakes
 
 
-SLIPS = [
+WITHIN = [
     ("kind: wallbox", "kind: charger", "4: kind: 'charger' is not one of the words; allowed: wallbox, "),
     ("address: 100", "adress: 100", "6: points.state.adress: unknown key (did you mean address?)"),
     ("type: u32", "type: u33", "7: points.power_w.type: 'u33' is not one of the words; allowed: u16, "),
-    ("type: u32", "type: u32, scale: 2 *", "7: points.power_w.scale: '2 *' is no formula: expected a value"),
     ("points:", "id: my-box\npoints:", "5: id: unknown key"),
     ("address: 100", "address: 100, sunspec: {model: [1], point: SN}", "6: points.state: needs either an address or"),
+    ("power_w:", "Power-W:", "7: points.Power-W: a point's name is a word in small letters, digits and _"),
+    ("setpoint:", "roles: {gird: {power_w: 5}}\nsetpoint:", "9: roles.gird: 'gird' is not one of the words; allowed: "),
+    ("setpoint:", "roles: {grid: {powr: 5}}\nsetpoint:", "9: roles.grid.powr: powr is no known quantity"),
+    ("C}", "G}", "6: points.state.values.3: G: its values must be the letters A to F"),
+    ("C}", "C}, default: X", "6: points.state.default: X: must be one of the letters A to F"),
+    (", values: {1: A, 2: B, 3: C}", "", "6: points.state: needs values that are the letters A to F"),
+    ("state:", "status: ", "4: kind: a wallbox needs a point state whose values are A to F, or rules"),
+    ("type: u32", "type: str", "7: points.power_w: type str needs count, the number of registers"),
+    ("type: u32", "type: u32, count: 2", "7: points.power_w.count: count is for texts"),
+    ("type: u32", "type: str, count: 2, scale: 2", "7: points.power_w.scale: a text (str) has no scale"),
+    ("scale: 0.1", "scale: 0", "8: points.set_current.scale: 0 makes every value 0; allowed: any other number"),
+    ("type: u32", "type: f32, mask: 1", "7: points.power_w.mask: a mask is for whole numbers, not for f32"),
+    ("101, type", "101, read: 1, type", "7: points.power_w.read: function 1 does not read u32; allowed: 3, 4 or never"),
+    ("u32", "bool, read: 3", "7: points.power_w.read: function 3 does not read bool; allowed: 1, 2 (coils and"),
+    ("u32", "u32, default: 5", "7: points.power_w: default says what stands for raw values missing in values"),
+    ("scale: 0.1", "type: u16, write: 5", "8: points.set_current.write: function 5 does not write u16; allowed: 6, 16"),
+    ("101, type: u32", "70000, type: u33", "7: points.power_w.address: 70000 does not fit; allowed: 0 to 65535"),
+    ("kind: wallbox", "kind: meter", "9: setpoint: setpoint goes with kind: wallbox"),
+    (
+        "setpoint:",
+        "identify: {power_w: '(\\d'}\nsetpoint:",
+        "9: identify.power_w: '(\\\\d' does not fit; allowed: a",
+    ),
+]
+"""In :data:`BOX`: what is changed into what, and what is said then, from the line on. One value or mapping shows it."""
+
+BETWEEN = [
+    ("type: u32", "type: u32, scale: 2 *", "7: points.power_w.scale: '2 *' is no formula: expected a value"),
     ("setpoint: {", "setpoint: {min_a: 20, max_a: 16, ", "9: setpoint: min_a is above max_a"),
-    # names that lead nowhere
     (
         "[set_current]",
         "[set_curent]",
@@ -54,22 +80,8 @@ SLIPS = [
     ("setpoint:", "keepalive: {every_s: 1, read: life}\nsetpoint:", "9: keepalive.read: there is no point life"),
     ("power_w:", "powr_w:", "7: points.powr_w: neither a known quantity nor used (did you mean power_w?)"),
     ("power_w:", "set_failsafe_a:", "7: points.set_failsafe_a: neither a known quantity nor used"),
-    ("power_w:", "Power-W:", "7: points.Power-W: a point's name is a word in small letters, digits and _"),
     ("setpoint:", "derived: {power_w: 5}\nsetpoint:", "9: derived.power_w: power_w is said twice: line 7 has it"),
     ("setpoint:", "state: [{then: B}]\nsetpoint:", "9: state: state is said twice: line 6 has it already"),
-    ("setpoint:", "roles: {gird: {power_w: 5}}\nsetpoint:", "9: roles.gird: 'gird' is not one of the words; allowed: "),
-    ("setpoint:", "roles: {grid: {powr: 5}}\nsetpoint:", "9: roles.grid.powr: powr is no known quantity"),
-    # states
-    ("C}", "G}", "6: points.state.values.3: G: its values must be the letters A to F"),
-    ("C}", "C}, default: X", "6: points.state.default: X: must be one of the letters A to F"),
-    (", values: {1: A, 2: B, 3: C}", "", "6: points.state: needs values that are the letters A to F"),
-    ("state:", "status: ", "4: kind: a wallbox needs a point state whose values are A to F, or rules"),
-    # types
-    ("type: u32", "type: str", "7: points.power_w: type str needs count, the number of registers"),
-    ("type: u32", "type: u32, count: 2", "7: points.power_w.count: count is for texts"),
-    ("type: u32", "type: str, count: 2, scale: 2", "7: points.power_w.scale: a text (str) has no scale"),
-    ("scale: 0.1", "scale: 0", "8: points.set_current.scale: 0 makes every value 0; allowed: any other number"),
-    ("type: u32", "type: f32, mask: 1", "7: points.power_w.mask: a mask is for whole numbers, not for f32"),
     ("address: 100", "address: 100, mask: 0x10000", "6: points.state.mask: 0x10000 is wider than u16"),
     ("{1: A", "{A1: A", "6: points.state.values.A1: a raw value of u16 is a whole number"),
     (
@@ -77,10 +89,7 @@ SLIPS = [
         "65535, type: u32",
         "7: points.power_w.address: reaches to register 65536; the last",
     ),
-    ("101, type", "101, read: 1, type", "7: points.power_w.read: function 1 does not read u32; allowed: 3, 4 or never"),
     ("u32", "bool", "7: points.power_w: function 3 does not read bool; allowed: 1, 2 (coils and discrete inputs)"),
-    ("scale: 0.1", "write: 5", "8: points.set_current.write: function 5 does not write u16; allowed: 6, 16"),
-    ("101, type: u32", "70000, type: u33", "7: points.power_w.address: 70000 does not fit; allowed: 0 to 65535"),
     (
         "{address: 101, type: u32}",
         "{sunspec: {model: [7], point: W}}",
@@ -91,7 +100,6 @@ SLIPS = [
         "{sunspec: {model: [203], point: Wph}}",
         "7: points.power_w.sunspec.point: model 203 has no Wph (did you mean WphC?)",
     ),
-    # control
     ("scale: 0.1", 'scale: "power_w > 0 ? 1 : 0.1"', "9: setpoint: step_a is needed"),
     ("scale: 0.1", "scale: 0.1, mask: 255", "9: setpoint.points[0]: set_current cannot be written: it has a mask"),
     ("scale: 0.1", "type: str, count: 2", "9: setpoint.points[0]: set_current cannot be written: it is a text"),
@@ -100,17 +108,11 @@ SLIPS = [
         "read: never}\nkeepalive: {every_s: 5, read: set_current}",
         "9: keepalive.read: set_current",
     ),
-    ("kind: wallbox", "kind: meter", "9: setpoint: setpoint goes with kind: wallbox"),
-    (
-        "setpoint:",
-        "identify: {power_w: '(\\d'}\nsetpoint:",
-        "9: identify.power_w: '(\\\\d' does not fit; allowed: a",
-    ),
 ]
-"""In :data:`BOX`: what is changed into what, and what is said then, from the line on."""
+"""The same with what lies between values."""
 
 
-@pytest.mark.parametrize(("was", "now", "said"), SLIPS, ids=[f"{slip[1][:30]}" for slip in SLIPS])
+@pytest.mark.parametrize(("was", "now", "said"), WITHIN + BETWEEN, ids=[slip[1][:30] for slip in WITHIN + BETWEEN])
 def test_each_mistake_is_told_at_its_line(was: str, now: str, said: str) -> None:
     assert was in BOX
     told = mistakes(BOX.replace(was, now, 1))
