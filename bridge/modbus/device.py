@@ -15,12 +15,13 @@ from bridge.core.events import Read, Reading
 from bridge.core.formulas import NoValue
 from bridge.edge import Post
 from bridge.errors import LinkDown, LinkError, LinkTimeout
+from bridge.modbus import watchdog
 from bridge.modbus.duty import Duty
 from bridge.modbus.link import Link
 from bridge.modbus.phases import PhaseDuty
 from bridge.modbus.plan import Block
 from bridge.modbus.profile import Connection, Keepalive, Poll, Profile
-from bridge.modbus.quantities import believable
+from bridge.modbus.quantities import believable, watchdog_unit
 from bridge.modbus.readings import amount, published
 from bridge.modbus.registers import Registers
 
@@ -70,6 +71,7 @@ class Device:
         self._met = False
         self._doubted: set[str] = set()
         self._misses = 0
+        self._armed = False
 
     @property
     def manners(self) -> Connection:
@@ -120,6 +122,7 @@ class Device:
 
     async def _session(self) -> None:
         """From meeting the device until it is lost."""
+        self._armed = False
         await self.registers.prepare()
         if self.duty and self._met:
             # First things first: a box that has rebooted charges with whatever it likes until it is told.
@@ -135,15 +138,23 @@ class Device:
         self._met = True
         await self._read("slow", "once")
         self._identify()
-        await self.registers.settle(self.profile.init)
-        if self.profile.failsafe:
-            await self.registers.settle(self.profile.failsafe.writes)
+        await self._arm()
         beat = self._loop.create_task(self._beat(self.profile.keepalive)) if self.profile.keepalive else None
         try:
             await self._poll()
         finally:
             if beat:
                 beat.cancel()
+
+    async def _arm(self) -> None:
+        """What has to be written once, the box's own watchdog included; then look how that is really set."""
+        failsafe = self.profile.failsafe
+        before = self.registers.written.total()
+        await self.registers.settle((*self.profile.init, *(failsafe.writes if failsafe else ())))
+        if self.registers.written.total() > before:
+            # Where a box shows its watchdog in other registers than those that set it, they were read too early.
+            await self.registers.fetch([name for name in self.registers.cells if watchdog_unit(name)])
+        self._armed = True
 
     # ----------------------------------------------------------------------------------------------- reading
 
@@ -158,11 +169,20 @@ class Device:
             values = published(self.profile, self.registers.known, self._role)
             if self.phases and self.phases.settling:
                 values.pop("state", None)
-            self._report(True, _doubt(values))
+            self._report(True, "; ".join(filter(None, (_doubt(values), self._watchdog(values)))))
             self._post(Read(self.config.id, values, begin))
             if self.phases and "fast" in polls:
                 await self.phases.polled()
         return answered
+
+    def _watchdog(self, values: dict[str, Reading]) -> str:
+        """Add what is known of the box's own watchdog to what is published; what is wrong with it, in words."""
+        if self.duty is None or not self._armed:
+            return ""
+        known, poll_s = self.registers.known, self.config.poll_s
+        values.update(watchdog.told(self.profile, known, poll_s))
+        found = watchdog.worries(self.profile, known, watchdog.refresh_s(self.profile, known, poll_s))
+        return "; ".join(f"its own watchdog, {name.removeprefix('set_')}: {worry}" for name, worry in found)
 
     def _came(self, block: Block) -> None:
         if self.duty:

@@ -15,7 +15,7 @@ from bridge.modbus.link import Link
 from bridge.modbus.profile import Connection, Profile
 from bridge.modbus.quantities import QUANTITIES, Quantity, believable, watchdog_unit
 from bridge.modbus.registers import Registers
-from bridge.modbus.watchdog import refresh_s, worries
+from bridge.modbus.watchdog import is_set_by_us, refresh_s, worries
 
 
 class Row(NamedTuple):
@@ -83,7 +83,11 @@ def _rows(profile: Profile, registers: Registers) -> list[Row]:
     readable = [name for name, cell in registers.cells.items() if cell.read is not None and name in profile.points]
     calculated = [name for name in registers.known if name not in registers.cells]
     period_s = refresh_s(profile, registers.known)
-    doubts = {**dict(worries(profile, registers.known, period_s)), **dict(mismatches(profile, registers))}
+    doubts = {
+        name: worry + ("; the bridge will set it" if is_set_by_us(profile, name) else "")
+        for name, worry in worries(profile, registers.known, period_s)
+    }
+    doubts |= dict(mismatches(profile, registers))
     rows = []
     for name in (*readable, *calculated):
         value = registers.known.get(name)

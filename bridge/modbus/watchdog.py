@@ -1,4 +1,4 @@
-"""A box's own watchdog, seen by ``probe``: what it is set to, how often we feed it, and where the two would fight."""
+"""A box's own watchdog: what it is set to, how often we feed it, and where the two would fight."""
 
 from __future__ import annotations
 
@@ -28,14 +28,41 @@ def refresh_s(profile: Profile, known: Mapping[str, Reading], poll_s: float = 1.
 
 
 def worries(profile: Profile, known: Mapping[str, Reading], period_s: float | None) -> Iterator[tuple[str, str]]:
-    """Points of the watchdog with what is wrong with their values; what the bridge sets itself, it says."""
-    sets = {write.point.removeprefix("set_") for write in profile.failsafe.writes} if profile.failsafe else set()
-    for name, value in known.items():
-        if not watchdog_unit(name) or not isinstance(value, float):
-            continue
-        worry = _of_time(value, period_s) if watchdog_unit(name) == "s" else _of_current(value, profile)
+    """Points of the watchdog with what is wrong with their values."""
+    for name, unit, value in _settings(known):
+        worry = _of_time(value, period_s) if unit == "s" else _of_current(value, profile)
         if worry:
-            yield name, worry + ("; the bridge will set it" if name.removeprefix("set_") in sets else "")
+            yield name, worry
+
+
+def told(profile: Profile, known: Mapping[str, Reading], poll_s: float) -> Mapping[str, float]:
+    """What is published of it; nothing without a watchdog. Where the box cannot be asked, the profile is believed.
+
+    ``failsafe_a``: what the box falls back to, the most of several registers; ``failsafe_s``: after how much silence;
+    ``refresh_s``: how often the bridge feeds it.
+    """
+    settings = list(_settings(known))
+    rule = profile.failsafe
+    if not settings and rule is None:
+        return {}
+    amperes = [value for _, unit, value in settings if unit == "A"] or ([rule.current_a] if rule else [])
+    seconds = [value for _, unit, value in settings if unit == "s"] or ([rule.timeout_s] if rule else [])
+    found = {"failsafe_a": max(amperes, default=None), "failsafe_s": min(seconds, default=None)}
+    found["refresh_s"] = refresh_s(profile, known, poll_s)
+    return {name: value for name, value in found.items() if value is not None}
+
+
+def is_set_by_us(profile: Profile, name: str) -> bool:
+    """Whether the bridge itself sets this point of the watchdog, or what it shows, after connecting."""
+    writes = profile.failsafe.writes if profile.failsafe else ()
+    return name.removeprefix("set_") in {write.point.removeprefix("set_") for write in (*writes, *profile.init)}
+
+
+def _settings(known: Mapping[str, Reading]) -> Iterator[tuple[str, str, float]]:
+    """(point, its unit, what it holds) of all the watchdog's points that could be read."""
+    for name, value in known.items():
+        if (unit := watchdog_unit(name)) and isinstance(value, float):
+            yield name, unit, value
 
 
 def _of_time(value: float, period_s: float | None) -> str:

@@ -27,8 +27,8 @@ Topics = dict[str, str]
 _Branch = tuple[str, Callable[..., Topics], tuple[object, ...]]
 """A branch of the tree: its topic, the function that draws what hangs on it, and all that function looks at."""
 
-_DIGITS = {"w": 0, "wh": 0, "va": 0, "var": 0, "s": 0, "v": 1, "pct": 1, "c": 1, "a": 2, "hz": 2}
-"""Decimals of measured values by unit: what a meter of class 1 can mean, so that noise is not published."""
+_DIGITS = {"w": 0, "wh": 0, "va": 0, "var": 0, "s": 0, "v": 1, "pct": 1, "c": 1, "a": 2, "hz": 2, "refresh_s": 1}
+"""Decimals of measured values by unit or name: what a meter of class 1 can mean, so that noise is not published."""
 
 _FINE = 3
 """Decimals of what was decided, of confirmed currents and of measured values without one of the units above."""
@@ -200,7 +200,7 @@ def _measured(device: Device, online: bool) -> Topics:
 
 def digits(quantity: str) -> int:
     """How many decimals a measured quantity is shown with."""
-    return _DIGITS.get(quantity.rpartition("_")[2], _FINE)
+    return _DIGITS.get(quantity, _DIGITS.get(quantity.rpartition("_")[2], _FINE))
 
 
 def number(value: float | None, decimals: int | None = None) -> str:

@@ -19,9 +19,10 @@ pytestmark = [
 
 
 def test_the_page_shows_sets_and_says_when_the_bridge_is_gone(bridge: Bridge, tmp_path: Path) -> None:
+    watchdog: dict[str, float | str] = {"failsafe_a": 6.0, "failsafe_s": 30.0, "refresh_s": 10.0}
     bridge.happen(
         Link("E1", True),
-        Read("E1", {"state": "C", "power_w": 6900.0, "current_l1_a": 10.04}, time.monotonic()),
+        Read("E1", {"state": "C", "power_w": 6900.0, "current_l1_a": 10.04, **watchdog}, time.monotonic()),
         Link("M1", False, "no route to host"),
     )
     with chromium(tmp_path / "profile") as browser:
@@ -29,7 +30,8 @@ def test_the_page_shows_sets_and_says_when_the_bridge_is_gone(bridge: Bridge, tm
         browser.call("Page.navigate", url=f"http://127.0.0.1:{bridge.port}/")
         text = "(document.body?.innerText ?? '')"
         browser.wait(f"{text}.includes('Musterweg 1')")
-        for words in ("55 kW", "6.9 kW", "Charging", "10 · – · – A", "Offline: no route to host"):
+        silent = "6 A after 30 s of silence, fed every 10 s"
+        for words in ("55 kW", "6.9 kW", "Charging", "10 · – · – A", "Offline: no route to host", silent):
             assert browser.run(f"{text}.includes({words!r})"), words
         browser.run(
             "document.querySelector('[name=name]').value = 'AVAIL';"

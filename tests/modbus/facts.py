@@ -118,6 +118,8 @@ HOUSE: Mapping[str, float | str] = {
     "cable_a": 20.0,
     "hardware_max_a": 32.0,
     "hardware_min_a": 6.0,
+    "failsafe_a": 9.0,
+    "failsafe_s": 20.0,
     "phases": 3.0,
     "error_code": 5.0,
     **{f"input_{number}": float(number % 3 == 0) for number in range(1, 9)},
@@ -156,6 +158,8 @@ _SAME = {
     "session_duration": "session_s",
     "current_offered": "offered_a",
     "cable_max_current": "cable_a",
+    "failsafe_current_rb": "failsafe_a",
+    "failsafe_timeout_rb": "failsafe_s",
     "current_sum": "current_a",
     "pp_current": "cable_a",
     "max_current_hw": "hardware_max_a",
@@ -172,6 +176,7 @@ _SAME = {
     "energy_export_f": "export_wh",
 }
 _OF_DEVICE = {
+    ("alfen_eve", "failsafe_current"): "failsafe_a",
     ("keba_p30", "max_current"): "offered_a",
     ("keba_p40", "max_current"): "offered_a",
     ("wallbox_quasar", "max_current"): "hardware_max_a",

@@ -216,3 +216,66 @@ def test_probe_of_nobody_is_an_error(rogue: Rogue) -> None:
     rogue.close()
     with pytest.raises(LinkError, match="connecting failed"):
         probe(rogue.address, quick, 1)
+
+
+WATCHED = ARMED.replace("fallback", "set_failsafe_a").replace("timeout_s: {", "set_failsafe_s: {")
+WATCHED = WATCHED.replace("point: timeout_s,", "point: set_failsafe_s,").replace(
+    "every_s: timeout_s / 100", "every_s: 3"
+)
+
+
+def watchdog_told(house: House) -> list[object]:
+    values = house.reads("E1")[-1].values if house.reads("E1") else {}
+    return [values.get(name) for name in ("failsafe_a", "failsafe_s", "refresh_s")]
+
+
+def test_a_box_tells_what_it_does_without_us(rogue: Rogue) -> None:
+    """As it is set once it is armed; what was read before that would be history."""
+    with House([(box("E1", rogue.address), WATCHED)]) as house:
+        assert house.until(lambda: watchdog_told(house) == [6.0, 10.0, 3.0])
+        assert [link.reason for link in house.of_link("E1")] == [""]
+
+
+def test_a_watchdog_shown_elsewhere_is_looked_at_after_it_was_set(rogue: Rogue) -> None:
+    """As the KEBA does: one register is written, another shows it."""
+    text = WATCHED.replace("{address: 303, poll: once}", "{address: 303, read: never}")
+    text = text.replace("\npoints:", "\npoints:\n  failsafe_s: {address: 305, poll: once}")
+
+    def follows(asked: Asked, frame: bytes) -> bytes:
+        if asked.words and asked.address == 303:
+            rogue.registers[1][305] = asked.words[0]
+        return frame
+
+    rogue.registers[1][305] = 1
+    rogue.manners = follows
+    with House([(box("E1", rogue.address), text)]) as house:
+        assert house.until(lambda: watchdog_told(house) == [6.0, 10.0, 3.0])
+        assert [link.reason for link in house.of_link("E1")] == [""]
+
+
+@pytest.mark.parametrize(
+    ("address", "kept", "worry"),
+    [
+        (303, 5, "its own watchdog, failsafe_s: shorter than twice the 3 s"),
+        (303, 0, "its own watchdog, failsafe_s: off"),
+        (302, 160, "its own watchdog, failsafe_a: above the 6 A"),
+    ],
+)
+def test_a_watchdog_that_would_fight_us_raises_an_alarm(rogue: Rogue, address: int, kept: int, worry: str) -> None:
+    def stubborn(asked: Asked, frame: bytes) -> bytes:
+        rogue.registers[1][address] = kept
+        return frame
+
+    rogue.registers[1][address] = kept
+    rogue.manners = stubborn
+    with House([(box("E1", rogue.address), WATCHED)]) as house:
+        assert house.until(lambda: house.of_link("E1") and house.of_link("E1")[-1].reason)
+        (*_, last) = house.of_link("E1")
+        assert last.online
+        assert worry in last.reason
+
+
+def test_a_box_without_a_watchdog_tells_none(rogue: Rogue) -> None:
+    with House([(box("E1", rogue.address), BOX)]) as house:
+        assert house.until(lambda: len(house.reads("E1")) > 4)
+        assert watchdog_told(house) == [None, None, None]

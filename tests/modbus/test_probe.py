@@ -134,6 +134,6 @@ def test_nobody_there_is_an_error(rogue: Rogue) -> None:
 @pytest.mark.parametrize("name", ["keba-p30", "heidelberg-ec", "delta-acmax", "vestel-evc04"])
 def test_the_watchdogs_of_known_boxes_are_looked_at(name: str) -> None:
     device = load(name)
-    registers, _ = read(name, image(name, failsafe_timeout=1, watchdog_ms=1000))
+    registers, _ = read(name, image(name, failsafe_timeout=1, failsafe_timeout_rb=1, watchdog_ms=1000))
     period_s = refresh_s(device, registers.known)
     assert any("shorter than twice" in worry for _, worry in worries(device, registers.known, period_s))

@@ -62,6 +62,14 @@ function showGrid(grid) {
   bar.firstElementChild.style.width = `${Math.min(Math.max(share, 0), 1) * 100}%`;
 }
 
+/** What the box does by itself when the bridge is silent. */
+function watchdog(values) {
+  if (!known(values.failsafe_a)) return "–";
+  const when = values.failsafe_s > 0 ? ` after ${round(values.failsafe_s, 0)} s of silence` : "";
+  const fed = known(values.refresh_s) ? `, fed every ${round(values.refresh_s, 1)} s` : "";
+  return `${amperes(values.failsafe_a)}${when}${fed}`;
+}
+
 const wallbox = (box) => ({
   name: box.name,
   id: box.name === box.id ? "" : box.id,
@@ -73,6 +81,7 @@ const wallbox = (box) => ({
   limit: amperes(box.limit_a),
   currents: perLine(box.values, "current_l#_a", "A", 1),
   session: wattHours(box.values.session_wh),
+  watchdog: watchdog(box.values),
   reason: box.setpoint_reason,
 });
 
