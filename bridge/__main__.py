@@ -62,7 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = add("probe", commands.probe, "find out what a device is, or read it once by its profile; never writes")
     sub.add_argument("address", metavar="ADDRESS", help="host, host:port, rtu://host:port or /dev/ttyUSB0")
     sub.add_argument("--profile", metavar="NAME", help="print every quantity; left out: try all profiles")
-    sub.add_argument("--unit", type=int, metavar="N")
+    sub.add_argument("--unit", type=_unit, metavar="N", help="ask this unit instead of the profile's: 0 to 255")
     sub.add_argument("--json", action="store_true")
     with_file(sub)
     sub = add("try", commands.try_, "evaluate a formula and print its value, or the reason why it has none")
@@ -92,6 +92,12 @@ def _parser() -> argparse.ArgumentParser:
     with_state(sub)
     cert_arguments.add_to(add("cert", commands.cert, "look after the certificates"), with_state)
     return parser
+
+
+def _unit(text: str) -> int:
+    if not text.isdecimal() or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"{text} is no unit; allowed: 0 to 255")
+    return int(text)
 
 
 def _place(text: str) -> str:

@@ -102,6 +102,7 @@ def prepare(
                 elif place[1] == "wallboxes" and capability(profile) is None:
                     yield leaf, f"{name} has no setpoint: such a box cannot be controlled"
         yield from _unreachable(leaves, profiles)
+        yield from _doubles(leaves, profiles)
         yield from _unswitchable(leaves, profiles)
         yield from _strangers(leaves, profiles)
         yield from _misspelt(leaves)
@@ -146,6 +147,17 @@ def _unreachable(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Ite
             other, there = first.setdefault((where.host, where.port), (leaf.value.id, where))
             if there != where:
                 yield place, f"{other} shares {where} and speaks {there.spoken}, this device {where.spoken}"
+
+
+def _doubles(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:
+    """Wallboxes that are there twice: two setpoints would fight for one box."""
+    first: dict[tuple[str, str, int], WallboxConfig] = {}
+    for leaf in leaves:
+        if isinstance(box := leaf.value, WallboxConfig) and box.profile in profiles and box.address:
+            unit = profiles[box.profile].connection.unit if box.unit is None else box.unit
+            other = first.setdefault((box.profile, box.address, unit), box)
+            if other is not box and not box.address.endswith(":0"):  # 0: the simulator takes a port that is free
+                yield leaf, f"this is the same wallbox as {other.id}: {box.profile} at {box.address}, unit {unit}"
 
 
 def _strangers(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:

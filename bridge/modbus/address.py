@@ -57,7 +57,10 @@ def locate(address: str, manners: Connection) -> Where:
             [f"{address}: neither host, host:port or rtu://host:port nor a serial line such as /dev/ttyUSB0"]
         )
     framing = cast(Framing, scheme) if slashes else manners.framing
-    return Where(*host_port(rest, manners.port), framing)
+    host, port = host_port(rest, manners.port)
+    if port > 65535:
+        raise ConfigError([f"{address}: there is no port {port}; allowed: 1 to 65535"])
+    return Where(host, port, framing)
 
 
 def host_port(address: str, default: int) -> tuple[str, int]:

@@ -202,12 +202,25 @@ def mistakes(tmp_path: Path, text: str) -> list[str]:
         ("tcp://10.0.0.1:502", "5: meters[1].address: M1 shares 10.0.0.1:502 and speaks tcp, this device rtu"),
         ("/dev/ttyUSB0?speed=1", "4: meters[0].address: speed=1: a serial line has baud=9600"),
         ("/dev/ttyUSB0?parity=X", "4: meters[0].address: parity=X: a serial line has baud=9600"),
+        ("10.0.0.1:70000", "4: meters[0].address: 10.0.0.1:70000: there is no port 70000; allowed: 1 to 65535"),
         ("udp://10.0.0.1", "4: meters[0].address: 'udp://10.0.0.1' does not fit"),
     ],
 )
 def test_mistakes_in_addresses(tmp_path: Path, address: str, mistake: str) -> None:
     found = mistakes(tmp_path, SITE.replace("ADDRESS", f'"{address}"'))
     assert [m[: len(mistake)] for m in found] == ([mistake] if mistake else [])
+
+
+@pytest.mark.parametrize(("unit", "same"), [(50, True), (51, False)])
+def test_a_wallbox_that_is_there_twice_is_a_mistake(tmp_path: Path, unit: int, same: bool) -> None:
+    """Copied, and the unit forgotten; 50 is the profile's own."""
+    boxes = "wallboxes:\n" + "".join(
+        f"  - {{id: {name}, profile: mennekes-compact, address: 10.0.0.3{more}}}\n"
+        for name, more in (("E1", ""), ("E2", f", unit: {unit}"))
+    )
+    found = mistakes(tmp_path, SITE.replace("ADDRESS", '"rtu://10.0.0.1"') + boxes)
+    told = "8: wallboxes[1]: this is the same wallbox as E1: mennekes-compact at 10.0.0.3, unit 50"
+    assert found == ([told] if same else [])
 
 
 def test_without_pyserial_the_mistake_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -196,6 +196,10 @@ def test_probe_tells_what_is_wrong() -> None:
     assert result.returncode == 1
     assert "Traceback" not in result.stderr
     assert address in result.stderr or json.loads(result.stdout) is not None
+    for unit in ("300", "-1", "x"):
+        asked = bridge("probe", address, f"--unit={unit}")
+        assert asked.returncode == 2
+        assert f"{unit} is no unit; allowed: 0 to 255" in asked.stderr
     unknown = bridge("probe", address, "--profile", "keba-p31")
     assert unknown.returncode == 1
     assert "there is no profile keba-p31 (did you mean keba-p30?)" in unknown.stderr
