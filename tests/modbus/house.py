@@ -8,7 +8,7 @@ from types import TracebackType
 
 from bridge.core.config import Config, DeviceConfig, GridConfig, MeterConfig, WallboxConfig
 from bridge.core.decision import Decision, GridDecision, Setpoint
-from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed, Read
+from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed, Read, Reading
 from bridge.core.formulas import parse as formula
 from bridge.core.model import Now, Snapshot, State
 from bridge.modbus.edge import ModbusEdge
@@ -25,6 +25,9 @@ points:
   set_current: {address: 200, scale: 0.1}
 setpoint: {points: [set_current]}
 """
+
+WAIT_S = 20.0
+"""How long to wait for what must happen. Only a test that fails ever waits for so long, however loaded the machine."""
 
 METER = """
 vendor: Test
@@ -78,11 +81,11 @@ class House:
     def of(self, kind: type[Event], name: str) -> list[Event]:
         return [e for e in list(self.events) if isinstance(e, kind) and _who(e) == name]
 
-    def until(self, holds: Callable[[], object], timeout_s: float = 5.0) -> bool:
+    def until(self, holds: Callable[[], object], timeout_s: float = WAIT_S) -> bool:
         with self._news:
             return bool(self._news.wait_for(holds, timeout_s))
 
-    def online(self, name: str, timeout_s: float = 5.0) -> bool:
+    def online(self, name: str, timeout_s: float = WAIT_S) -> bool:
         return self.until(lambda: any(e.online for e in self.of(Link, name)[-1:]), timeout_s)  # type: ignore[attr-defined]
 
     def met(self, name: str) -> bool:
@@ -91,6 +94,11 @@ class House:
 
     def reads(self, name: str) -> list[Read]:
         return self.of(Read, name)  # type: ignore[return-value]
+
+    def newest(self, name: str) -> dict[str, Reading]:
+        """What a device was last read to say, once it was read: it is online a moment before."""
+        assert self.until(lambda: self.reads(name)), f"{name} is not read"
+        return dict(self.reads(name)[-1].values)
 
     def of_link(self, name: str) -> list[Link]:
         return self.of(Link, name)  # type: ignore[return-value]
@@ -103,7 +111,7 @@ class House:
         told = [e for e in list(self.events) if isinstance(e, PhasesConfirmed) and e.wallbox == name]
         return [(event.phases, event.revision) for event in told]
 
-    def holds(self, name: str, amperes: float, timeout_s: float = 5.0) -> bool:
+    def holds(self, name: str, amperes: float, timeout_s: float = WAIT_S) -> bool:
         """Wait until the newest confirmation of a box is of this current."""
         return self.until(lambda: [c.current_a for c in self.confirmed(name)[-1:]] == [amperes], timeout_s)
 

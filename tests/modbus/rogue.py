@@ -78,10 +78,17 @@ class Rogue:
     def writes(self, unit: int | None = None) -> list[Asked]:
         return [a for a in list(self.asked) if a.words and unit in (None, a.unit)]
 
-    def until(self, holds: Callable[[], bool], timeout_s: float = 5.0) -> bool:
+    def until(self, holds: Callable[[], bool], timeout_s: float = 20.0) -> bool:
         """Wait until something that happened here makes ``holds`` true."""
         with self.news:
             return self.news.wait_for(holds, timeout_s)
+
+    def before_write(self, word: int, offer: Callable[[], object]) -> int:
+        """Do what makes somebody write this word; how many other requests came here first."""
+        seen = len(self.asked)
+        offer()
+        assert self.until(lambda: any(asked.words == (word,) for asked in self.asked[seen:])), f"{word} is not written"
+        return next(place for place, asked in enumerate(self.asked[seen:]) if asked.words == (word,))
 
     def _accept(self) -> None:
         while True:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
+from statistics import median
 
 import pytest
 
@@ -59,8 +61,10 @@ def test_a_box_is_armed_and_kept_alive(rogue: Rogue) -> None:
             (303, 10),
             (304, 1),
         ]
+        # A tenth of a second each, although it is polled once a minute only.
+        assert rogue.until(lambda: len(written(rogue, 304)) >= 12)
         beats = [asked.at for asked in written(rogue, 304)]
-        assert 0.05 < beats[-1] - beats[-2] < 0.3
+        assert median(b - a for a, b in pairwise(beats)) == pytest.approx(0.1, abs=0.05)
 
 
 def test_flash_is_spared(rogue: Rogue) -> None:
@@ -79,7 +83,7 @@ def test_a_read_can_be_the_sign_of_life(rogue: Rogue) -> None:
     with House([(box("E1", rogue.address, poll_s=60.0), text)]) as house:
         assert house.online("E1")
         met = len(rogue.asked)
-        assert rogue.until(lambda: len(rogue.asked) > met + 5, 2.0)
+        assert rogue.until(lambda: len(rogue.asked) > met + 5)
         assert {(asked.address, asked.count) for asked in rogue.asked[-3:]} == {(100, 1)}
 
 
@@ -89,8 +93,9 @@ def test_poll_classes(rogue: Rogue) -> None:
         assert house.until(lambda: len(house.reads("M1")) > 14)
     asked = [a.address for a in rogue.asked]
     assert asked.count(50) == 1
-    assert asked.count(12) == 2
-    assert asked.count(10) >= 13
+    polls = asked.count(10) - 1  # the first time it was met; the last poll may have been cut short
+    assert polls >= 13
+    assert asked.count(12) - 1 in (polls // 10, (polls - 1) // 10)
 
 
 def test_devices_come_change_and_go(rogue: Rogue) -> None:
@@ -123,10 +128,10 @@ def test_offering_is_quick_and_wakes_nobody_without_need(rogue: Rogue) -> None:
         assert house.online("E1")
         same = snapshot(house.config, {"E1": 10.0}, 1)
         house.edge.offer(same)
-        began = time.perf_counter()
+        began = time.thread_time()  # what others do on this machine does not count
         for _ in range(1000):
             house.edge.offer(same)
-        assert (time.perf_counter() - began) / 1000 < 0.0005
+        assert (time.thread_time() - began) / 1000 < 0.0005
 
 
 def test_metrics_count_writes_by_register(rogue: Rogue) -> None:
@@ -155,11 +160,11 @@ points:
     here.update({40070 + 18: 123, 40070 + 22: 1})
     with House([(meter("M1", rogue.address, poll_s=0.03), text)]) as house:
         assert house.online("M1")
-        assert house.reads("M1")[-1].values == {"power_w": 1230.0}
+        assert house.newest("M1") == {"power_w": 1230.0}
         here.clear()
         here.update(device(40000, (1, 66), (213, 124)))
         here.update({40070 + 28: 0x4366, 40070 + 29: 0})
-        assert house.until(lambda: house.reads("M1")[-1].values == {"power_w": 230.0})
+        assert house.until(lambda: house.newest("M1") == {"power_w": 230.0})
 
 
 def test_a_wrong_model_is_told_once(rogue: Rogue, caplog: pytest.LogCaptureFixture) -> None:

@@ -14,7 +14,7 @@ from pymodbus.server import ModbusTcpServer
 from pymodbus.simulator import DataType, SimData, SimDevice
 
 from bridge.modbus.probe import probe
-from tests.modbus.house import BOX, House, box, profile
+from tests.modbus.house import BOX, WAIT_S, House, box, profile
 
 EVERYTHING = """
 vendor: Test
@@ -60,7 +60,7 @@ def test_all_functions_against_libmodbus(libmodbus: str) -> None:
         assert house.online("E1")
         house.offer(E1=16.0)
         assert house.holds("E1", 16.0)
-        assert house.until(lambda: house.reads("E1")[-1].values["phases"] == 0.0), "the coil was written"
+        assert house.until(lambda: house.newest("E1")["phases"] == 0.0), "the coil was written"
     rows = {row.quantity: row for row in probe(libmodbus, profile(EVERYTHING), 1)}
     assert rows["set_two"].value == 70000.0
 
@@ -93,12 +93,12 @@ class Served:
 
     def __enter__(self) -> Served:
         self._thread.start()
-        assert self._ready.wait(5.0)
+        assert self._ready.wait(WAIT_S)
         return self
 
     def __exit__(self, *args: object) -> None:
         self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(5.0)
+        self._thread.join(WAIT_S)
 
 
 @pytest.mark.parametrize(("framer", "framing"), [(FramerType.SOCKET, "tcp"), (FramerType.RTU, "rtu")])
@@ -107,6 +107,6 @@ def test_pymodbus_and_both_framings(framer: FramerType, framing: str) -> None:
         text = BOX + f"connection: {{framing: {framing}}}\n"
         with House([(box("E1", server.address), text)]) as house:
             assert house.online("E1")
-            assert dict(house.reads("E1")[-1].values) == {"state": "C", "power_w": 1000.0}
+            assert house.newest("E1") == {"state": "C", "power_w": 1000.0}
             house.offer(E1=10.0)
             assert house.holds("E1", 10.0)

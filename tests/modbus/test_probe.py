@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import cache
@@ -92,10 +91,8 @@ def test_units_that_keep_silent_cost_one_timeout_each(rogue: Rogue) -> None:
     furnish(rogue, "keba-p30")
     rogue.silent = {*range(256)} - {255}
     few = [profile for profile in hasty() if profile.connection.unit in (1, 50, 255)]
-    began = time.monotonic()
     assert names(discover(rogue.address, few))[0] == "keba-p30"
-    assert len([a for a in rogue.asked if a.unit != 255]) == 2
-    assert time.monotonic() - began < 3
+    assert len([a for a in rogue.asked if a.unit != 255]) == 2, "one question to each, then it is believed to be silent"
 
 
 def test_a_device_that_hangs_up_on_what_it_does_not_know_is_recognised(rogue: Rogue) -> None:

@@ -9,11 +9,12 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 
 from bridge.modbus.proxy import CLIENTS
-from tests.modbus.house import BOX, House, box
+from tests.modbus.house import BOX, WAIT_S, House, box
 from tests.modbus.rogue import Asked, Rogue
 
 QUICK = BOX + "connection: {timeout_ms: 500}\n"
@@ -46,7 +47,7 @@ class Logger:
     """A client of the proxy, by hand."""
 
     def __init__(self, port: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), timeout=3)
+        self.socket = socket.create_connection(("127.0.0.1", port), timeout=WAIT_S)
         self.stream = self.socket.makefile("rb")
         self.number = 0
 
@@ -122,7 +123,7 @@ def test_no_more_clients_than_there_is_room_for(logger: Logger, port: int) -> No
         assert extra.socket.recv(1) == b""
         extra.close()
         more.pop().close()
-        again = time.monotonic() + 3
+        again = time.monotonic() + WAIT_S
         while time.monotonic() < again:
             late = Logger(port)
             late.socket.sendall(struct.pack(">HHHBBHH", 1, 0, 6, 1, 3, 100, 1))
@@ -151,41 +152,41 @@ def slow(asked: Asked, frame: bytes) -> bytes:
     return frame
 
 
-def delays_s(rogue: Rogue, house: House) -> list[float]:
+def went_first(rogue: Rogue, house: House) -> list[int]:
+    """How many requests came to the device between the offer of a setpoint and its write."""
     found = []
     house.offer(E1=9.0)
     assert house.holds("E1", 9.0)
     for tenths in range(60, 80):
-        sent = time.monotonic()
-        house.offer(E1=tenths / 10)
-        assert rogue.until(lambda wanted=tenths: rogue.registers[1][200] == wanted)  # type: ignore[misc]
-        found.append(time.monotonic() - sent)
+        found.append(rogue.before_write(tenths, partial(house.offer, E1=tenths / 10)))
         assert house.holds("E1", tenths / 10)
     return found
 
 
 @pytest.mark.system("mbpoll")
 def test_mbpoll_reads_while_setpoints_are_written(rogue: Rogue, house: House, port: int) -> None:
-    """The device needs 20 ms for an answer: a setpoint waits for the one that is on its way, and for no other."""
+    """However many questions wait, a setpoint waits for the one that is on its way, and for no other."""
     rogue.manners = slow
     ended = threading.Event()
     read: list[str] = []
 
     def log() -> None:
         while not ended.is_set():
-            command = ["mbpoll", "-0", "-1", "-a", "1", "-r", "100", "-c", "2", "-t", "4", "-p", str(port), "127.0.0.1"]
+            what = ["-0", "-1", "-a", "1", "-r", "100", "-c", "2", "-t", "4"]
+            command = ["mbpoll", *what, "-o", "10", "-p", str(port), "127.0.0.1"]
             read.append(subprocess.run(command, capture_output=True, text=True, check=False).stdout)
 
     loggers = [threading.Thread(target=log) for _ in range(CLIENTS)]
     for thread in loggers:
         thread.start()
     try:
-        delays = delays_s(rogue, house)
+        before_it = went_first(rogue, house)
     finally:
         ended.set()
         for thread in loggers:
             thread.join()
-    assert sorted(delays)[-3] < 0.05
+    # This thread may be held up between looking and offering, hence not each time.
+    assert sorted(before_it)[-5] <= 1
     assert len(read) >= CLIENTS
     assert all("[100]: \t3" in output for output in read), read[0]
     command = ["mbpoll", "-0", "-1", "-a", "1", "-r", "200", "-t", "4", "-p", str(port), "127.0.0.1", "5"]

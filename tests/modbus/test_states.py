@@ -30,7 +30,7 @@ def exception(code: int) -> Callable[[Asked, bytes], bytes]:
 
 
 def late(asked: Asked, frame: bytes) -> bytes:
-    time.sleep(0.12)
+    time.sleep(0.6)  # far more than the 80 ms of QUICK, so that a loaded machine does not take it for in time
     return frame
 
 
@@ -62,16 +62,15 @@ def test_what_is_wrong_is_said_once(rogue: Rogue, caplog: pytest.LogCaptureFixtu
     with House([(meter("M1", rogue.address), METER + QUICK)]) as house:
         assert house.until(lambda: house.of(Link, "M1"))
         seen = len(rogue.asked)
-        assert rogue.until(lambda: len(rogue.asked) >= seen + 2 or "refuses" in reason, 8.0)
+        assert rogue.until(lambda: len(rogue.asked) >= seen + 2 or "refuses" in reason)
         links = house.of(Link, "M1")
         assert not any(link.online for link in links)  # type: ignore[attr-defined]
-        house.until(lambda: any(_fits(reason, link) for link in house.of(Link, "M1")), 2.0)
-        assert any(_fits(reason, link) for link in house.of(Link, "M1")), links
+        assert house.until(lambda: any(_fits(reason, link) for link in house.of(Link, "M1"))), links
         said = [r.message for r in caplog.records if r.levelname != "DEBUG"]
         assert len(said) <= 4
         assert len(said) == len(set(said))
         rogue.manners = lambda asked, frame: frame
-        assert "refuses" in reason or house.online("M1", 8.0)  # a wrong profile may wait for longer
+        assert "refuses" in reason or house.online("M1")  # a wrong profile may wait for longer
 
 
 def _fits(reason: str, link: object) -> bool:
@@ -102,7 +101,7 @@ def test_it_is_not_met_anew_more_often_than_it_can_bear(rogue: Rogue) -> None:
     with House([(meter("M1", rogue.address, poll_s=0.2), METER)]) as house:
         assert house.online("M1")
         began, seen = time.monotonic(), len(rogue.asked)
-        assert house.until(lambda: len(house.reads("M1")) > 5, 8.0)
+        assert house.until(lambda: len(house.reads("M1")) > 5)
         assert (len(rogue.asked) - seen) / (time.monotonic() - began) < 15
 
 
@@ -110,13 +109,13 @@ def test_a_device_for_one_client_that_is_taken_says_so(rogue: Rogue) -> None:
     rogue.taken = True
     with House([(box("E1", rogue.address), BOX + QUICK)]) as house:
         assert house.until(lambda: house.of(Link, "E1"))
-        assert house.until(lambda: any(_fits("closed the connection", link) for link in house.of(Link, "E1")), 3.0)
+        assert house.until(lambda: any(_fits("closed the connection", link) for link in house.of(Link, "E1")))
         assert not any(link.online for link in house.of(Link, "E1"))  # type: ignore[attr-defined]
         rogue.taken = False
-        assert house.online("E1", 3.0)
+        assert house.online("E1")
 
 
-@pytest.mark.parametrize("wait_ms", [0, 150])
+@pytest.mark.parametrize("wait_ms", [0, 500])
 def test_a_device_that_wants_a_pause_after_connecting(rogue: Rogue, wait_ms: int) -> None:
     rogue.manners = lambda asked, frame: frame if asked.at > rogue.since + 0.1 else None
     text = BOX + f"connection: {{timeout_ms: 80, wait_after_connect_ms: {wait_ms}}}\n"

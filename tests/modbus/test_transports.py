@@ -58,7 +58,7 @@ def test_several_devices_on_a_serial_line(framing: str) -> None:
             assert house.online("M1")
             house.offer(E1=10.0)
             assert house.holds("E1", 10.0)
-            assert house.reads("M1")[-1].values["voltage_l1_v"] == 230.0
+            assert house.newest("M1")["voltage_l1_v"] == 230.0
             assert len(house.edge._links) == 1
             server.silent = {1, 2}
             assert house.until(lambda: not house.of(Link, "E1")[-1].online)  # type: ignore[attr-defined]
@@ -124,7 +124,7 @@ def test_a_sleeping_device_is_asked_twice_and_the_second_answer_counts(wakes: bo
 
     server.manners = manners
     try:
-        with House([(box("E1", server.address), sleepy(0.1))]) as house:
+        with House([(box("E1", server.address), sleepy(0.25))]) as house:
             assert house.met("E1")
             house.offer(E1=10.0)
             assert house.holds("E1", 10.0)
