@@ -101,6 +101,7 @@ def prepare(
                     yield leaf, f"{name} is the profile of a {profile.kind}"
                 elif place[1] == "wallboxes" and capability(profile) is None:
                     yield leaf, f"{name} has no setpoint: such a box cannot be controlled"
+        yield from _folderless(leaves, path)
         yield from _unreachable(leaves, profiles)
         yield from _doubles(leaves, profiles)
         yield from _unswitchable(leaves, profiles)
@@ -118,6 +119,15 @@ def prepare(
     able = {id: known for id, profile in by_id.items() if (known := capability(profile))}
     boxes = (box.able(able[box.id]) if box.id in able else box for box in config.wallboxes)
     return Setup(replace(config, wallboxes=tuple(boxes)), by_id, path, state_dir)
+
+
+def _folderless(leaves: Sequence[Leaf], path: Path) -> Iterable[tuple[Leaf, str]]:
+    """Folders of profiles that are not there."""
+    for leaf in leaves:
+        if re.fullmatch(r"profiles(\[\d+\])?", leaf.path) and isinstance(leaf.value, str):
+            (folder,) = folders(leaf.value, path)
+            if not folder.is_dir():
+                yield leaf, f"there is no folder {folder}"
 
 
 def _unswitchable(leaves: Sequence[Leaf], profiles: Mapping[str, Profile]) -> Iterable[tuple[Leaf, str]]:

@@ -218,7 +218,7 @@ def probe(options: argparse.Namespace) -> int:
         found = rows = prober.probe(options.address, load.load(options.profile, folders), options.unit)
         success = any(row.value is not None for row in rows)
     else:
-        found = discover.discover(options.address, map(load.read, load.available(folders).values()), options.unit)
+        found = discover.discover(options.address, load.readable(folders), options.unit)
         success = bool(found)
     if options.json:
         print(json.dumps([one._asdict() for one in found], indent=2))

@@ -9,7 +9,7 @@ from bridge.core.formulas import Formula
 from bridge.errors import ConfigError
 from bridge.modbus.cells import cells
 from bridge.modbus.load import available, read
-from bridge.modbus.plan import plan
+from bridge.modbus.plan import Block, plan
 from bridge.modbus.profile import Poll, Profile, capability
 
 
@@ -48,19 +48,30 @@ def report(path: Path) -> Iterator[str]:
         yield f"keepalive: every {_said(alive.every_s)} s {told}"
 
 
+def _asked(block: Block) -> str:
+    last = block.address + block.width - 1
+    names = ", ".join(cell.name for cell in block.cells)
+    wanted = {cell.address + place for cell in block.cells for place in range(cell.width)}
+    unwanted = block.width - len(wanted)
+    gaps = f" ({unwanted} of them only to save a request)" if unwanted else ""
+    return f"function {block.function}, unit {block.unit}, {block.address} to {last}{gaps}: {names}"
+
+
 def _said(number: float | Formula) -> str:
     return number.text if isinstance(number, Formula) else f"{number:g}"
 
 
 def _reads(profile: Profile) -> Iterator[str]:
-    known = cells(profile, profile.connection.unit)
+    known, at = cells(profile, profile.connection.unit), profile.connection
     polls: dict[Poll, str] = {"fast": "every poll", "slow": "every tenth poll", "once": "after connecting"}
+    counts = []
     for poll, when in polls.items():
-        wanted = (cell for cell in known.values() if cell.poll == poll)
-        for block in plan(wanted, profile.connection.max_block, profile.connection.allow_gaps):
-            last = block.address + block.width - 1
-            names = ", ".join(cell.name for cell in block.cells)
-            yield f"{when}: function {block.function}, unit {block.unit}, {block.address} to {last}: {names}"
+        blocks = plan((cell for cell in known.values() if cell.poll == poll), at.max_block, at.allow_gaps)
+        counts.append(len(blocks) * at.repeat)
+        yield from (f"{when}: {_asked(block)}" for block in blocks)
     hidden = [name for name, point in profile.points.items() if point.sunspec]
+    if any(counts):
+        longest = f" ({counts[0] * at.gap_ms / 1000:g} s at least)" if at.gap_ms else ""
+        yield f"requests: {counts[0]} every poll{longest}, {counts[1]} more every tenth, {counts[2]} after connecting"
     if hidden:
         yield f"found by SunSpec: {', '.join(hidden)}"

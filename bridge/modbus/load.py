@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import logging
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -12,6 +13,8 @@ from bridge.errors import ConfigError
 from bridge.modbus.mistakes import mistakes
 from bridge.modbus.profile import Profile
 
+logger = logging.getLogger(__name__)
+
 SHIPPED = Path(__file__).parent / "profiles"
 
 
@@ -19,8 +22,17 @@ def available(folders: Iterable[str | Path] = ()) -> Mapping[str, Path]:
     """Every profile by id, the shipped ones and those in ``folders``; a user's own file replaces a shipped one."""
     files: dict[str, Path] = {}
     for folder in (SHIPPED, *map(Path, folders)):
-        files |= {_id(path.stem): path for path in sorted(folder.glob("*.yaml"))}
+        files |= {_id(path.stem): path for path in sorted((*folder.glob("*.yml"), *folder.glob("*.yaml")))}
     return files
+
+
+def readable(folders: Iterable[str | Path] = ()) -> Iterator[Profile]:
+    """Every profile without mistakes; the log tells of those that have some, so that they do not hide the others."""
+    for path in available(folders).values():
+        try:
+            yield read(path)
+        except ConfigError as error:
+            logger.warning("%s is left out: %s", path, error.mistakes[0])
 
 
 def load(name: str, folders: Iterable[str | Path] = ()) -> Profile:

@@ -10,7 +10,7 @@ from bridge.errors import ConfigError
 from bridge.modbus import inspect
 from bridge.modbus.address import host_port
 from bridge.modbus.cells import cells
-from bridge.modbus.load import available, load, parse
+from bridge.modbus.load import available, load, parse, readable
 from bridge.modbus.profile import capability
 from tests.modbus.house import BOX, profile
 
@@ -169,6 +169,28 @@ def test_a_connector_of_a_station(tmp_path: Path) -> None:
 def test_a_value_of_several_registers_is_never_written_in_pieces() -> None:
     box = profile(BOX.replace("scale: 0.1", "type: u32, write: 6"))
     assert cells(box, 1)["set_current"].write == 16
+
+
+def test_the_read_plan_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "box.yaml"
+    path.write_text(STATION.replace("1600", "1004, poll: slow") + "connection: {allow_gaps: true, gap_ms: 250}\n")
+    report = list(inspect.report(path))
+    assert "every poll: function 3, unit 1, 20 to 20: firmware" in report
+    assert "requests: 2 every poll (0.5 s at least), 1 more every tenth, 0 after connecting" in report
+    path.write_text(STATION.replace("1600", "1004") + "connection: {allow_gaps: true, repeat: 2}\n")
+    report = list(inspect.report(path))
+    assert "every poll: function 3, unit 1, 1001 to 1005 (2 of them only to save a request): state, set_power" in report
+    assert "requests: 4 every poll, 0 more every tenth, 0 after connecting" in report
+
+
+def test_a_file_with_mistakes_does_not_hide_the_others(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "broken.yml").write_text(BOX.replace("u32", "u33"))
+    (tmp_path / "mine.yml").write_text(BOX)
+    found = [profile.id for profile in readable([tmp_path])]
+    assert "mine" in found
+    assert "keba-p30" in found
+    assert "broken" not in found
+    assert "broken.yml is left out: broken.yml:7: points.power_w.type: 'u33'" in caplog.text
 
 
 @pytest.mark.parametrize("name", sorted(available()))

@@ -223,6 +223,13 @@ def test_a_wallbox_that_is_there_twice_is_a_mistake(tmp_path: Path, unit: int, s
     assert found == ([told] if same else [])
 
 
+@pytest.mark.parametrize("key", ["profiles: nowhere", "profiles: [., nowhere]"])
+def test_a_folder_of_profiles_that_is_not_there_is_a_mistake(tmp_path: Path, key: str) -> None:
+    (mistake,) = mistakes(tmp_path, SITE.replace("ADDRESS", '"rtu://10.0.0.1"') + key)
+    assert "there is no folder" in mistake
+    assert "nowhere" in mistake
+
+
 def test_without_pyserial_the_mistake_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "serial", None)
     (mistake,) = mistakes(tmp_path, SITE.replace("ADDRESS", "/dev/ttyUSB0"))
