@@ -68,6 +68,11 @@ def _log() -> None:
     # The service manager adds the time itself; on a terminal it is wanted.
     stamp = "" if "JOURNAL_STREAM" in os.environ else "%(asctime)s "
     logging.basicConfig(level=logging.INFO, format=stamp + "%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    _hush()
+
+
+def _hush() -> None:
+    """What pymodbus says of each frame it cannot read, the bridge says better, and once."""
     logging.getLogger("pymodbus").setLevel(logging.CRITICAL)
 
 
@@ -212,6 +217,7 @@ def probe(options: argparse.Namespace) -> int:
     from bridge.modbus import discover, load
     from bridge.modbus import probe as prober
 
+    _hush()
     folders = _profile_folders(options)
     found: Sequence[prober.Row | discover.Found]
     if options.profile:

@@ -11,7 +11,17 @@ from difflib import get_close_matches
 from typing import NamedTuple, get_args
 
 from bridge.core.formulas import Formula, fold, is_name
-from bridge.modbus.profile import WIDTHS, Connectors, Defaults, PhasesRule, Point, SetpointRule, SunSpecPoint, TextType
+from bridge.modbus.profile import (
+    WIDTHS,
+    Connectors,
+    Defaults,
+    Failsafe,
+    PhasesRule,
+    Point,
+    SetpointRule,
+    SunSpecPoint,
+    TextType,
+)
 from bridge.modbus.quantities import QUANTITIES, watchdog_unit
 from bridge.modbus.sunspec import table
 from bridge.schema import Leaf
@@ -67,7 +77,7 @@ class Sheet:
 def mistakes(leaves: Sequence[Leaf]) -> Found:
     """Every mistake, with the leaf at which it stands; for :func:`bridge.schema.read`."""
     sheet = Sheet(leaves)
-    for look in (_dangling, _misnamed, _twice, _letters, _written, _asked, _control, _roles):
+    for look in (_dangling, _backwards, _misnamed, _twice, _letters, _written, _asked, _control, _starving, _roles):
         yield from look(sheet)
     for name, point in sheet.points.items():
         if point.sunspec:
@@ -100,6 +110,15 @@ def _dangling(sheet: Sheet) -> Found:
         there = [*sheet.names, *(sheet.derived if formula else ())]
         if name not in there:
             yield leaf, f"there is no point {name}{_meant(name, there)}"
+
+
+def _backwards(sheet: Sheet) -> Found:
+    """Derived values that need one which is worked out after them."""
+    order = list(sheet.derived)
+    for leaf, name, _ in sheet.references:
+        own = leaf.path.removeprefix("derived.")
+        if own in order and name in order and name not in sheet.names and order.index(name) >= order.index(own):
+            yield leaf, f"{name} is worked out later; it must stand above" if name != own else f"{own} needs itself"
 
 
 def _misnamed(sheet: Sheet) -> Found:
@@ -244,3 +263,15 @@ def _control(sheet: Sheet) -> Found:
             yield sheet.places["setpoint"], "step_a is needed, because the scale of the point is no plain number"
     if isinstance(sheet.at("phases"), PhasesRule) and (rule is None or getattr(rule, "unit", "A") == "W"):
         yield sheet.places["phases"], "goes with a setpoint in A, which means the same on one line and on three"
+
+
+def _starving(sheet: Sheet) -> Found:
+    """A watchdog that is fed too seldom. What feeds it: the sign of life, else the setpoint that is repeated."""
+    failsafe = sheet.at("failsafe")
+    feeds = (sheet.places.get(path) for path in ("keepalive.every_s", "setpoint.max_age_s"))
+    leaf = next((leaf for leaf in feeds if leaf and leaf.value is not None), None)
+    if not leaf or not isinstance(leaf.value, float) or not isinstance(failsafe, Failsafe):
+        return
+    if leaf.value > failsafe.timeout_s / 2:
+        seldom = f"{leaf.value:g} s is too seldom for a watchdog of {failsafe.timeout_s:g} s (failsafe.timeout_s)"
+        yield leaf, f"{seldom}; allowed: at most half of that"

@@ -201,6 +201,7 @@ def test_probe_shows_a_watchdog_that_would_fight_us(
 ) -> None:
     text = ARMED.replace("fallback", "failsafe_a").replace("timeout_s: {", "failsafe_s: {")
     text = text.replace("point: timeout_s", "point: failsafe_s").replace("timeout_s / 100", "10")
+    text = text.replace("timeout_s: 10\n", "timeout_s: 30\n")
     rogue.registers[1].update({302: amperes, 303: timeout_s})
     rows = {row.quantity: row for row in probe(rogue.address, profile(text), 1)}
     found = [rows[name] for name in ("failsafe_s", "failsafe_a")]

@@ -100,6 +100,22 @@ BETWEEN = [
         "{sunspec: {model: [203], point: Wph}}",
         "7: points.power_w.sunspec.point: model 203 has no Wph (did you mean WphC?)",
     ),
+    (
+        "setpoint:",
+        "derived: {current_a: voltage_v / 2, voltage_v: 230}\nsetpoint:",
+        "9: derived.current_a: voltage_v is worked out later; it must stand above",
+    ),
+    ("setpoint:", "derived: {current_a: current_a + 1}\nsetpoint:", "9: derived.current_a: current_a needs itself"),
+    (
+        "setpoint:",
+        "failsafe: {current_a: 6, timeout_s: 10}\nkeepalive: {every_s: 30, read: state}\nsetpoint:",
+        "10: keepalive.every_s: 30 s is too seldom for a watchdog of 10 s (failsafe.timeout_s); allowed: at most half",
+    ),
+    (
+        "]}",
+        "], max_age_s: 6}\nfailsafe: {current_a: 6, timeout_s: 10}",
+        "9: setpoint.max_age_s: 6 s is too seldom for a watchdog of 10 s",
+    ),
     ("scale: 0.1", 'scale: "power_w > 0 ? 1 : 0.1"', "9: setpoint: step_a is needed"),
     ("scale: 0.1", "scale: 0.1, mask: 255", "9: setpoint.points[0]: set_current cannot be written: it has a mask"),
     ("scale: 0.1", "type: str, count: 2", "9: setpoint.points[0]: set_current cannot be written: it is a text"),

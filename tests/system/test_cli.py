@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from bridge.__main__ import main
+from tests.modbus.rogue import Rogue
 
 SITE = """\
 http: {{listen: "127.0.0.1:{http}"}}
@@ -203,6 +204,19 @@ def test_probe_tells_what_is_wrong() -> None:
     unknown = bridge("probe", address, "--profile", "keba-p31")
     assert unknown.returncode == 1
     assert "there is no profile keba-p31 (did you mean keba-p30?)" in unknown.stderr
+
+
+def test_probe_speaks_of_garbage_itself_and_in_one_line() -> None:
+    rogue = Rogue()
+    rogue.manners = lambda asked, frame: frame[:5] + b"\3" + frame[6:8] + b"\2"  # two bytes announced, none sent
+    try:
+        result = bridge("probe", rogue.address, "--profile", "keba-p30")
+    finally:
+        rogue.close()
+    assert result.returncode == 1
+    assert result.stdout == ""
+    (said,) = result.stderr.splitlines()
+    assert said.startswith("read of 1000, unit 255, function 3: the answer cannot be read")
 
 
 def test_version_and_help() -> None:
