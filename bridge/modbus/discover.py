@@ -7,6 +7,7 @@ A device is asked everything once only, however many profiles want to know the s
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from typing import NamedTuple, cast
 
 from bridge.core.events import Reading
 from bridge.core.formulas import Formula
-from bridge.errors import LinkDown, LinkError, LinkTimeout
+from bridge.errors import LinkDown, LinkError, LinkTimeout, Refused
 from bridge.modbus.address import Where, locate
 from bridge.modbus.device import mismatches
 from bridge.modbus.link import Link
@@ -24,6 +25,8 @@ from bridge.modbus.profile import Connection, Point, Profile, SunSpecPoint
 from bridge.modbus.quantities import believable
 from bridge.modbus.registers import Registers
 from bridge.modbus.wire import Request
+
+logger = logging.getLogger(__name__)
 
 TIMEOUT_MS = 500
 """What is not there often keeps silent, and there is much to ask."""
@@ -82,9 +85,13 @@ async def _discover(places: Mapping[Where, Sequence[Profile]], unit: int | None)
         try:
             async with visiting(where, Connection()) as link:
                 memory = _Memory(link)
+                before = len(found)
                 for profile in profiles:
                     fitting = await _try(memory, profile, profile.connection.unit if unit is None else unit)
                     found += [fitting] if fitting else []
+                if len(found) == before:
+                    answering = ", ".join(map(str, memory.answering())) or "none"
+                    logger.warning("%s takes connections; units that answer: %s", where, answering)
         except LinkDown as error:
             problems.append(error)
     if len(problems) == len(places):
@@ -106,6 +113,11 @@ class _Memory:
         if request not in self._answers:
             self._answers[request] = asyncio.create_task(self._ask(request, timeout_s))
         return self._answers[request]
+
+    def answering(self) -> Sequence[int]:
+        """The units that speak Modbus, be it only to refuse."""
+        done = [(request.unit, task.exception()) for request, task in self._answers.items() if task.done()]
+        return sorted({unit for unit, error in done if error is None or isinstance(error, Refused)})
 
     async def _ask(self, request: Request, timeout_s: float) -> Sequence[int]:
         unit = request.unit

@@ -109,7 +109,10 @@ def test_a_device_that_hangs_up_on_what_it_does_not_know_is_recognised(rogue: Ro
 
 
 def test_the_command_says_what_it_found(
-    rogue: Rogue, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    rogue: Rogue,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     few = {name: available()[name] for name in ("victron-evcs", "goe", "eastron-sdm630")}
     monkeypatch.setattr("bridge.modbus.load.available", lambda folders: few)
@@ -120,6 +123,7 @@ def test_the_command_says_what_it_found(
     rogue.registers.clear()
     assert main(["probe", rogue.address, "--unit", "1"]) == 1
     assert "no profile fits" in capsys.readouterr().out
+    assert caplog.messages == [f"{rogue.address} takes connections; units that answer: 1"]
 
 
 def test_nobody_there_is_an_error(rogue: Rogue) -> None:

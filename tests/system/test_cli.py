@@ -233,7 +233,7 @@ class Service:
         self.file.write_text(SITE.format(http=self.port))
         command = [sys.executable, "-m", "bridge", "run", "-c", str(self.file), "--state-dir", str(folder / "state")]
         self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while not self.answers():
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < end, "the bridge does not start"
@@ -258,7 +258,7 @@ class Service:
 def test_a_signal_ends_it_cleanly(tmp_path: Path, number: signal.Signals) -> None:
     code, took_s, logged = Service(tmp_path).end(number)
     assert (code, "Traceback" in logged) == (0, False), logged
-    assert took_s < 5
+    assert took_s < 15
 
 
 def test_an_address_in_use_is_told(tmp_path: Path) -> None:
