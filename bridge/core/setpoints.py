@@ -17,7 +17,7 @@ from bridge.core.decision import Limit, Setpoint
 from bridge.core.limits import Books
 from bridge.core.loads import cars, phases
 from bridge.core.loads.otherload import is_blind, line_currents
-from bridge.core.model import Now, Present, Roll, State
+from bridge.core.model import FOLLOWING_S, Now, Present, Roll, State
 from bridge.core.offers import next_due
 from bridge.core.roll import unready
 from bridge.core.sharing import HAD_ITS_TURN, SERVED, WAITING, Held, Share, Wish
@@ -121,7 +121,9 @@ def _ceiling(books: Books, present: Present) -> float:
         return box.capability.max_a
     # A car may take seconds to obey: what it still draws is nobody else's.
     if drawn := line_currents(device.values, box.lines, books.config.grid.voltage):
-        return max(ceiling_a, min(lately_a, max(drawn)))
+        # One that was offered more just before may take that first, and obey only then.
+        follows = books.now.mono - offer.raised_mono < FOLLOWING_S
+        return lately_a if follows else max(ceiling_a, min(lately_a, max(drawn)))
     places = tree(books.config)
     metered = any(places.places[number].meters for number in places.ways[box.id])
     return lately_a if metered and device.values.get("state") == "C" else ceiling_a

@@ -101,7 +101,7 @@ def garage(boxes: int, power_w: float, **grid: object) -> House:
 def test_what_one_car_does_not_use_the_other_gets_within_seconds() -> None:
     house = garage(2, 20 * 690.0)
     full = {"E1": (6.5, 6.5, 6.5), "E2": (32.0, 32.0, 32.0)}
-    play(house, 3, full)
+    play(house, 9, full)
     assert house.setpoints() == {"E1": 10.0, "E2": 10.0}
     play(house, 12, full)
     assert house.setpoints() == {"E1": 8.0, "E2": 12.0}
@@ -133,7 +133,7 @@ def test_a_car_on_l1_is_not_stopped_for_what_is_drawn_on_l3() -> None:
 def test_a_sleeping_car_gives_its_share_back_and_is_asked_again() -> None:
     house = garage(2, 13 * 690.0)
     sleeping = {"E1": (0.0, 0.0, 0.0), "E2": (32.0, 32.0, 32.0)}
-    play(house, 5, sleeping)
+    play(house, 9, sleeping)
     assert house.setpoints() == {"E1": 6.5, "E2": 6.5}
     play(house, 65, sleeping)
     assert house.setpoints() == {"E1": 0.0, "E2": 13.0}
@@ -199,7 +199,7 @@ def test_single_phase_cars_keep_the_lines_in_balance() -> None:
     house = House(Config(GridConfig(parse(44000), max_imbalance_a=20.0), wallboxes=(*boxes, third)))
     for box in ("E1", "E2", "E3"):
         house.happen(Link(box, True), Confirmed(box, 0.0, 1))
-    play(house, 3, {"E1": (32.0, 0, 0), "E2": (32.0, 0, 0), "E3": (32.0, 32.0, 32.0)})
+    play(house, 9, {"E1": (32.0, 0, 0), "E2": (32.0, 0, 0), "E3": (32.0, 32.0, 32.0)})
     points = house.setpoints()
     assert points["E1"] == points["E2"] == points["E3"] == 6.6, "E3 may turn out to use one line, too"
     assert "more on L1 than on L2" in house.reason("E1")

@@ -12,6 +12,7 @@ The highest result of the last seconds holds (:data:`WINDOW_S`): a rise counts a
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
@@ -203,19 +204,22 @@ def _around(config: Config, box: WallboxConfig, state: State, since: float) -> t
     """The least and the most a wallbox drew around a meter reading; None: it measures nothing.
 
     What a meter shows may be as old as :data:`_LAG_S`: the readings of the wallbox from before that to the first one
-    after it count.
+    after it count. A reading is as old as the beginning of its poll, and slow wallboxes take seconds for one: what it
+    says is certainly from before a moment only if the next poll had begun by then.
     """
     known = state.devices[box.id]
     readings = [(known.mono, known.values), *known.before]
     later = sum(mono >= since for mono, _ in readings)
     least = most = None
+    next_mono = math.inf
     for mono, values in readings[max(0, later - 1) :]:
         if (drawn := line_currents(values, box.lines, config.grid.voltage)) is None:
             break
         least = _lower(least or drawn, drawn)
         most = higher(most or drawn, drawn)
-        if mono <= since - _LAG_S:
+        if next_mono <= since - _LAG_S:
             break
+        next_mono = mono
     return (least, most) if least and most else None
 
 
