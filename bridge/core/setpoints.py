@@ -17,7 +17,7 @@ from bridge.core.decision import Limit, Setpoint
 from bridge.core.limits import Books
 from bridge.core.loads import cars, phases
 from bridge.core.loads.otherload import is_blind, line_currents
-from bridge.core.model import FOLLOWING_S, Now, Present, Roll, State
+from bridge.core.model import Now, Present, Roll, State
 from bridge.core.offers import next_due
 from bridge.core.roll import unready
 from bridge.core.sharing import HAD_ITS_TURN, SERVED, WAITING, Held, Share, Wish
@@ -114,19 +114,19 @@ def booked(books: Books, present: Present) -> Sequence[tuple[int, float]]:
 
 def _ceiling(books: Books, present: Present) -> float:
     """What a wallbox may be drawing in amperes per line. Where nothing is known of it, that is all it can."""
-    box, device, offer, _ = present
+    box, device, offer, car = present
     ceiling_a = offer.ceiling_a
     lately_a = offer.lately_a(books.now.mono)
     if ceiling_a is None or lately_a is None:
         return box.capability.max_a
     # A car may take seconds to obey: what it still draws is nobody else's.
-    if drawn := line_currents(device.values, box.lines, books.config.grid.voltage):
-        # One that was offered more just before may take that first, and obey only then.
-        follows = books.now.mono - offer.raised_mono < FOLLOWING_S
-        return lately_a if follows else max(ceiling_a, min(lately_a, max(drawn)))
-    places = tree(books.config)
+    places, voltage = tree(books.config), books.config.grid.voltage
     metered = any(places.places[number].meters for number in places.ways[box.id])
-    return lately_a if metered and device.values.get("state") == "C" else ceiling_a
+    drawn = line_currents(device.values, box.lines, voltage)
+    if drawn is None:
+        return lately_a if metered and device.values.get("state") == "C" else ceiling_a
+    most_a = cars.may_draw_a(box, car, device, offer, voltage) if metered else max(drawn)
+    return max(ceiling_a, min(lately_a, most_a))
 
 
 def wish(books: Books, present: Present, cap: Limit, used: Uses) -> Wish:

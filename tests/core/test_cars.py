@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import inf
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -66,6 +68,31 @@ def test_a_car_that_uses_less_wants_a_little_more_than_that() -> None:
     assert cars.wanted_a(car, raised, 30.0) == float("inf"), "it has not had the time to follow"
 
 
+LOWERED = Offer(confirmed_a=8.0, lowered=(100.0, 16.0), raised_mono=50.0)
+"""Told at 100 to come down from 16 A, which it had for 50 s, to 8 A."""
+
+
+@pytest.mark.parametrize(
+    ("began", "raised", "drawn", "most"),
+    [
+        pytest.param(60, 50, {98: 10, 99: 10, 101: 10}, 10, id="settled: it will not draw more"),
+        pytest.param(99, 50, {98: 0, 99: 1, 101: 3}, inf, id="it begins to draw: it may go up to 16 A first"),
+        pytest.param(None, 50, {98: 0, 99: 0, 101: 0}, inf, id="it may begin at any moment"),
+        pytest.param(20, 98, {98: 6, 99: 6, 101: 6}, inf, id="it has not followed the rise to 16 A yet"),
+        pytest.param(20, 98, {99: 6, 101: 16, 104: 8}, 8, id="it was seen to come down"),
+        pytest.param(20, 98, {97: 16, 99: 6, 101: 6}, inf, id="it had come down before"),
+        pytest.param(20, 98, {97: 6, 98: 16, 101: 7}, 7, id="it came down at once"),
+    ],
+)
+def test_what_a_car_may_draw_until_it_obeys(
+    began: float | None, raised: float, drawn: dict[int, float], most: float
+) -> None:
+    readings = [(float(at), {"state": "C", **currents(amperes)}) for at, amperes in sorted(drawn.items(), reverse=True)]
+    device = Device(True, "", readings[0][1], readings[0][0], tuple(readings[1:]))
+    offer = replace(LOWERED, raised_mono=float(raised))
+    assert cars.may_draw_a(BOX, cars.Car(10.0, drawing_since=began), device, offer, 230.0) == most
+
+
 @given(st.lists(st.floats(0, 32), min_size=1, max_size=40))
 def test_what_a_car_uses_is_never_less_than_in_the_last_seconds(drawn: list[float]) -> None:
     car: Car | None = None
@@ -101,7 +128,7 @@ def garage(boxes: int, power_w: float, **grid: object) -> House:
 def test_what_one_car_does_not_use_the_other_gets_within_seconds() -> None:
     house = garage(2, 20 * 690.0)
     full = {"E1": (6.5, 6.5, 6.5), "E2": (32.0, 32.0, 32.0)}
-    play(house, 9, full)
+    play(house, 3, full)
     assert house.setpoints() == {"E1": 10.0, "E2": 10.0}
     play(house, 12, full)
     assert house.setpoints() == {"E1": 8.0, "E2": 12.0}
@@ -133,7 +160,7 @@ def test_a_car_on_l1_is_not_stopped_for_what_is_drawn_on_l3() -> None:
 def test_a_sleeping_car_gives_its_share_back_and_is_asked_again() -> None:
     house = garage(2, 13 * 690.0)
     sleeping = {"E1": (0.0, 0.0, 0.0), "E2": (32.0, 32.0, 32.0)}
-    play(house, 9, sleeping)
+    play(house, 5, sleeping)
     assert house.setpoints() == {"E1": 6.5, "E2": 6.5}
     play(house, 65, sleeping)
     assert house.setpoints() == {"E1": 0.0, "E2": 13.0}
@@ -199,7 +226,7 @@ def test_single_phase_cars_keep_the_lines_in_balance() -> None:
     house = House(Config(GridConfig(parse(44000), max_imbalance_a=20.0), wallboxes=(*boxes, third)))
     for box in ("E1", "E2", "E3"):
         house.happen(Link(box, True), Confirmed(box, 0.0, 1))
-    play(house, 9, {"E1": (32.0, 0, 0), "E2": (32.0, 0, 0), "E3": (32.0, 32.0, 32.0)})
+    play(house, 3, {"E1": (32.0, 0, 0), "E2": (32.0, 0, 0), "E3": (32.0, 32.0, 32.0)})
     points = house.setpoints()
     assert points["E1"] == points["E2"] == points["E3"] == 6.6, "E3 may turn out to use one line, too"
     assert "more on L1 than on L2" in house.reason("E1")

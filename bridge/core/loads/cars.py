@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bridge.core.config import WallboxConfig
+from bridge.core.events import Values
 from bridge.core.loads.otherload import higher, line_currents
 from bridge.core.loads.phases import FLOWING_A
 from bridge.core.model import FOLLOWING_S, Car, Device, Offer
@@ -96,6 +97,31 @@ def wanted_a(car: Car | None, offer: Offer, mono: float) -> float:
     if rising or used >= offered_a - _HUNGRY_A:
         return float("inf")
     return used + HEADROOM_A
+
+
+def may_draw_a(box: WallboxConfig, car: Car | None, device: Device, offer: Offer, voltage: float) -> float:
+    """The most a car may draw that was offered more until a moment ago, in amperes per line; infinite: all of that.
+
+    What it draws now, once it is seen to have come down since, or as long as it has settled there: one that begins to
+    draw, or was offered more just before, may take that first and obey only then.
+    """
+    drawn = _highest(box, device.values, voltage)
+    if drawn is None or car is None:
+        return float("inf")
+    began = max(offer.raised_mono, car.drawing_since if car.drawing_since is not None else float("inf"))
+    if device.mono - began >= FOLLOWING_S:
+        return drawn
+    lowered_mono, obeyed_a = offer.lowered[0], offer.ceiling_a or 0.0
+    readings = [(device.mono, device.values), *device.before]
+    later = sum(mono > lowered_mono for mono, _ in readings)
+    # From the last reading before it was told.
+    was_above = any((_highest(box, values, voltage) or 0.0) > obeyed_a for _, values in readings[: later + 1])
+    return drawn if later and was_above and drawn <= obeyed_a else float("inf")
+
+
+def _highest(box: WallboxConfig, values: Values, voltage: float) -> float | None:
+    drawn = line_currents(values, box.lines, voltage)
+    return None if drawn is None else max(drawn)
 
 
 def is_idle(car: Car | None, mono: float, slot_s: float) -> bool:
