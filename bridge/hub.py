@@ -17,7 +17,7 @@ from bridge.core import step
 from bridge.core.config import Config
 from bridge.core.events import Event
 from bridge.core.model import Now, Snapshot, State
-from bridge.edge import Edge
+from bridge.edge import Edge, QuickEdge
 
 logger = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ TICK_S = 1.0
 """A round at least this often, so that silence (a stale meter) and the time of day are noticed."""
 
 GIVE_WAY_S = 0.00005
-"""The interpreter runs one thread at a time: after something urgent the first edge, which has registers to write, gets
-it before the others are told."""
+"""The interpreter runs one thread at a time: after something urgent whoever has registers to write gets it before the
+round goes on."""
 
 
 class _Question:
@@ -67,6 +67,8 @@ class Hub:
         self._now = now
         self._fed = fed
         self._edges: Sequence[Edge] = ()
+        self._quick: Sequence[QuickEdge] = ()
+        """Those of them that write registers."""
         self._inbox: deque[Event | _Question] = deque()
         self._bell: SimpleQueue[bool | None] = SimpleQueue()
         """Rung for the hub's thread: True for something urgent, None to end."""
@@ -82,15 +84,19 @@ class Hub:
 
     def start(self, edges: Sequence[Edge]) -> None:
         """Begin to take events; ``edges`` are offered every snapshot, in this order."""
-        self._edges = edges
+        self._know(edges)
         self._turn.release()
         self._thread.start()
 
     def connect(self, edges: Sequence[Edge]) -> None:
         """Offer the newest snapshot, and all that follow, to these edges instead."""
         with self._turn:
-            self._edges = edges
+            self._know(edges)
             self._drain()
+
+    def _know(self, edges: Sequence[Edge]) -> None:
+        self._edges = edges
+        self._quick = [edge for edge in edges if isinstance(edge, QuickEdge)]
 
     def stop(self) -> None:
         """End after the events already posted."""
@@ -178,12 +184,15 @@ class Hub:
         return snapshot
 
     def _round(self, events: Sequence[Event]) -> Snapshot:
-        """Apply, decide, replace, offer."""
+        """Apply, decide, write up, replace, offer. After something urgent the registers do not wait for the writing."""
         urgent = bool(events) and events[0].urgent
         self._last = time.monotonic()
         healthy = True
         try:
-            snapshot = step.run(self.snapshot, events, self._now())
+            snapshot = step.decided(self.snapshot, events, self._now())
+            if urgent:
+                self._hurry(snapshot)
+            snapshot = step.recorded(self.snapshot, snapshot, events)
         except Exception:
             # Deciding is made so that it cannot fail. Should it fail all the same, everything goes to the safe
             # side and the watchdog is left hungry, so that the service is restarted.
@@ -196,11 +205,18 @@ class Hub:
                 edge.offer(snapshot)
             except Exception:
                 logger.exception("an edge failed to take a snapshot")
-            if edge is self._edges[0] and urgent:
-                time.sleep(GIVE_WAY_S)
         if self._watchers:
             with self._rounds:
                 self._rounds.notify_all()
         if healthy:
             self._fed()
         return snapshot
+
+    def _hurry(self, decided: Snapshot) -> None:
+        """Let registers be written by what is decided."""
+        for edge in self._quick:
+            try:
+                edge.hurry(decided)
+            except Exception:
+                logger.exception("an edge failed to take a decision")
+            time.sleep(GIVE_WAY_S)

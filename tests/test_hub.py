@@ -36,6 +36,17 @@ class Recorder:
         self._deed(snapshot)
 
 
+class Writer(Recorder):
+    """One that writes registers, and keeps what it was told beforehand."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hurried: list[Snapshot] = []
+
+    def hurry(self, decided: Snapshot) -> None:
+        self.hurried.append(decided)
+
+
 def now() -> Now:
     return Now(time.monotonic(), time.time())
 
@@ -180,6 +191,35 @@ def test_edges_are_offered_every_snapshot_in_order() -> None:
     assert revisions == list(range(revisions[0], revisions[0] + len(revisions)))
 
 
+def test_registers_do_not_wait_until_a_set_is_written_up() -> None:
+    writer, disk = Writer(), Recorder()
+    with running([writer, disk]) as hub:
+        event = a_set(hub, AVAIL=50)
+        snapshot = hub.ask(event)
+    (early,) = writer.hurried
+    whole = next(one for one in disk.snapshots if one.state.receipt_of(event))
+    assert early.state.receipt_of(event) is None
+    assert (early.decision, early.revision, early.state.offers) == (whole.decision, whole.revision, whole.state.offers)
+    assert whole.state.journal.outbox[-1].facts["receipt"] == 1, "nobody sees the set without its journal entry"
+    assert snapshot.state.receipt_of(event) is not None
+    assert writer.snapshots == disk.snapshots, "the whole one comes as always"
+
+
+def test_a_set_that_cannot_be_written_up_pauses_what_it_has_moved(monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = Writer()
+    with running([writer], config=site(1)) as hub:
+        hub.ask(Link("E1", True))
+        hub.ask(Read("E1", {"state": "C"}, time.monotonic()))
+        with monkeypatch.context() as patch:
+            patch.setattr(step, "recorded", lambda *_: 1 / 0)
+            event = a_set(hub, AVAIL=50)
+            snapshot = hub.ask(event)
+            assert snapshot.state.receipt_of(event) is None
+            assert writer.snapshots[-1] is snapshot
+            assert writer.hurried[-1].decision.setpoints["E1"].wanted_a == 32
+            assert snapshot.decision.setpoints["E1"].current_a == 0
+
+
 def test_an_edge_that_raises_stops_nobody(caplog: pytest.LogCaptureFixture) -> None:
     def broken(_: Snapshot) -> None:
         raise RuntimeError("mailbox on fire")
@@ -206,7 +246,7 @@ def test_a_failing_round_pauses_the_wallboxes_and_starves_the_watchdog(
         assert hub.snapshot.decision.setpoints["E1"].wanted_a == 32
         healthy = len(fed)
         with monkeypatch.context() as patch:
-            patch.setattr(step, "run", lambda *_: 1 / 0)
+            patch.setattr(step, "decided", lambda *_: 1 / 0)
             snapshot = hub.ask(a_set(hub, AVAIL=50))
             assert snapshot.decision.setpoints["E1"].current_a == 0
             assert "internal error" in snapshot.decision.setpoints["E1"].reason

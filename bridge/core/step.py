@@ -6,7 +6,7 @@ The hub calls :func:`run` once a round; :func:`apply` and :func:`decide` are wha
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bridge.core import bounds, limits, offers, setpoints, switching, variables
@@ -51,16 +51,21 @@ def first(config: Config, state: State, now: Now) -> Snapshot:
     return Snapshot(config, state, decision, now, 1, roll)
 
 
-def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
-    """One round: apply all events, decide once, and write down what was offered."""
+def run(before: Snapshot, events: Sequence[Event], now: Now) -> Snapshot:
+    """One round: apply all events, decide once, and write down what came of it."""
+    return recorded(before, decided(before, events, now), events)
+
+
+def decided(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
+    """The first half of a round, all that registers have to wait for: apply the events, decide, note what is offered.
+
+    Only who writes registers may see this; :func:`recorded` makes it whole.
+    """
     config, state = before.config, before.state
-    sets: list[SetVariables] = []
     for event in events:
         if isinstance(event, Reconfigured):
             config = event.config
             continue
-        if isinstance(event, SetVariables):
-            sets.append(event)
         state = apply(config, state, event, now)
     for device in config.inputs:
         if own := inputs.news(config, state, device, now):
@@ -69,23 +74,28 @@ def run(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
     roll = called(config, state, before.roll)
     decision = decide(config, state, roll, now)
     revision = before.revision + 1
-    given, grid, releases = offers.offered(roll, decision, revision, now), decision.grid, decision.releases
+    given = offers.offered(roll, decision, revision, now)
+    state = state.but(offers=given, grid=decision.grid, releases=decision.releases)
+    return Snapshot(config, state, decision, now, revision, roll)
+
+
+def recorded(before: Snapshot, snapshot: Snapshot, events: Iterable[Event]) -> Snapshot:
+    """The second half: receipts, sessions and the journal of what the first made of ``events``."""
+    config, state, decision, now = snapshot.config, snapshot.state, snapshot.decision, snapshot.now
+    assert snapshot.roll is not None
+    sets = [event for event in events if isinstance(event, SetVariables)]
     if sets:
-        # The registers come first: how the boxes follow is written up in the next round, when storage has answered.
+        # How the boxes follow is written up in the next round: what was set shall get to the disk now.
         kept = receipts.opened(state, sets, decision, now)
-        last = state.last_receipt + len(sets)
-        state = state.but(offers=given, grid=grid, releases=releases, receipts=kept, last_receipt=last)
+        state = state.but(receipts=kept, last_receipt=state.last_receipt + len(sets))
     else:
         drawn = overdraft.excess(config, state, decision.grid)
         cut = overdraft.watched(state.overdraft, drawn, overdraft.level(config, decision.grid), now)
-        state = state.but(offers=given, grid=grid, releases=releases, overdraft=cut)
         lasting = sessions.followed(config, state, decision, now)
-        state = state.but(receipts=receipts.followed(state, decision), sessions=lasting)
-        state = switching.followed(config, state, roll, revision + 1, now)
+        state = state.but(overdraft=cut, receipts=receipts.followed(state, decision), sessions=lasting)
+        state = switching.followed(config, state, snapshot.roll, snapshot.revision + 1, now)
     journal = evidence.noted(config, before, state, decision, sets, now)
-    if journal is not state.journal:
-        state = state.but(journal=journal)
-    return Snapshot(config, state, decision, now, revision, roll)
+    return replace(snapshot, state=state if journal is state.journal else state.but(journal=journal))
 
 
 def _passed(config: Config, state: State, now: Now) -> State:
