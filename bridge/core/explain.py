@@ -61,13 +61,13 @@ def explained(config: Config, state: State, now: Now, given: Mapping[str, Formul
         for name, formula in (given or {}).items()
     }
     contacts = {key: contact for key, contact in state.contacts.items() if key not in assumed}
-    state = replace(state, variables={**state.variables, **assumed}, contacts=contacts)
+    state = state.but(variables={**state.variables, **assumed}, contacts=contacts)
     for _ in range(_ROUNDS):
         decision = step.decide(config, state, called(config, state, None), now)
         offers = {box: _followed(state, box, point.current_a, now) for box, point in decision.setpoints.items()}
         if offers == state.offers:
             break
-        state = replace(state, offers=offers)
+        state = state.but(offers=offers)
     books = Books(config, state, now)
     return Explanation(decision.grid, tuple(_bounds(books, decision.grid, decision.setpoints)), decision.setpoints)
 
@@ -82,7 +82,7 @@ def supposed(config: Config, known: Mapping[str, Variable], readings: Mapping[st
     # The wallboxes come after the meters, so that everybody knows what they drew meanwhile.
     reads = [Read(one.id, devices[one.id], now.mono) for one in config.devices if one.fed_by != "expression"]
     state = step.run(snapshot, [*links, *held, *reads], now).state
-    return replace(state, contacts={key: contact for key, contact in state.contacts.items() if not contact.reason})
+    return state.but(contacts={key: contact for key, contact in state.contacts.items() if not contact.reason})
 
 
 def _supposed(device: MeterConfig | WallboxConfig, readings: Values) -> Values:

@@ -43,11 +43,11 @@ _NEVER_OFFERED = Offer()
 
 def first(config: Config, state: State, now: Now) -> Snapshot:
     """The snapshot to start with."""
-    state = _passed(config, sessions.resumed(replace(state, started=now), now), now)
+    state = _passed(config, sessions.resumed(state.but(started=now), now), now)
     roll = called(config, state, None)
     decision = decide(config, state, roll, now)
     given = offers.offered(roll, decision, 1, now)
-    state = replace(state, offers=given, grid=decision.grid, releases=decision.releases)
+    state = state.but(offers=given, grid=decision.grid, releases=decision.releases)
     return Snapshot(config, state, decision, now, 1, roll)
 
 
@@ -122,20 +122,20 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
         case Link():
             device = state.devices.get(event.device, Device())
             changed = replace(device, online=event.online, reason=event.reason)
-            return phases.after_link(replace(state, devices={**state.devices, event.device: changed}), event)
+            return phases.after_link(state.but(devices={**state.devices, event.device: changed}), event)
         case Confirmed() if math.isfinite(event.current_a):
             offer = offers.confirmed(state.offers.get(event.wallbox, _NEVER_OFFERED), event, now)
-            return replace(state, offers={**state.offers, event.wallbox: offer})
+            return state.but(offers={**state.offers, event.wallbox: offer})
         case PhasesConfirmed():
             return phases.confirmed(state, event)
         case Stored():
             return receipts.stored(state, event, now)
         case Certificates():
-            return replace(state, certificates=event.not_after)
+            return state.but(certificates=event.not_after)
         case SessionsStored():
-            return replace(state, sessions=sessions.stored(state.sessions, event))
+            return state.but(sessions=sessions.stored(state.sessions, event))
         case Journaled():
-            return replace(state, journal=state.journal.kept(event.through, event.head, event.error))
+            return state.but(journal=state.journal.kept(event.through, event.head, event.error))
         case Override():
             return overrides.after(state, event, now)
     return state
@@ -152,18 +152,18 @@ def _read(config: Config, state: State, event: Read) -> State:
     values, counter = counters.guarded(config, known, event)
     doubt = known.reason if known.online else ""
     device = Device(True, doubt, values, event.mono, before, counter)
-    state = overrides.after_reading(replace(state, devices={**state.devices, event.device: device}), event)
+    state = overrides.after_reading(state.but(devices={**state.devices, event.device: device}), event)
     box = config.by_key.get(fold(event.device))
     if isinstance(box, WallboxConfig):
         offer = state.offers.get(box.id, _NEVER_OFFERED)
         box = phases.as_switched(state, box)
         car = cars.seen(box, state.cars.get(box.id), device, offer, config.grid.voltage)
         if car is not None:
-            state = replace(state, cars={**state.cars, box.id: car})
+            state = state.but(cars={**state.cars, box.id: car})
         elif box.id in state.cars:
-            state = replace(state, cars={id: car for id, car in state.cars.items() if id != box.id})
+            state = state.but(cars={id: car for id, car in state.cars.items() if id != box.id})
     loads = otherload.observed(config, state, event)
-    return state if loads is state.loads else replace(state, loads=loads)
+    return state if loads is state.loads else state.but(loads=loads)
 
 
 def decide(config: Config, state: State, roll: Roll, now: Now) -> Decision:

@@ -65,7 +65,7 @@ def followed(config: Config, state: State, roll: Roll, revision: int, now: Now) 
             changed[box.id] = after
             if after.revision is not None:
                 state = phases.forgotten(state, box.id)
-    return replace(state, phases={**state.phases, **changed}) if changed else state
+    return state.but(phases={**state.phases, **changed}) if changed else state
 
 
 def _stepped(

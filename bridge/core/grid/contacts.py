@@ -30,7 +30,7 @@ def followed(config: Config, state: State, now: Now) -> State:
         else:
             active = (value != 0) == (contact.wiring == "normally-open")
             contacts[key] = _seen(contact, before, active, now)
-    return state if contacts == state.contacts else replace(state, contacts=contacts)
+    return state if contacts == state.contacts else state.but(contacts=contacts)
 
 
 def _seen(contact: ContactConfig, before: Contact | None, active: bool, now: Now) -> Contact:

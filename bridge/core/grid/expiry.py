@@ -25,7 +25,7 @@ def expired(config: Config, state: State, now: Now) -> State:
         and not variable.expired
         and _left_s(config, state, key, variable, now) <= 0
     }
-    return replace(state, variables={**state.variables, **over}) if over else state
+    return state.but(variables={**state.variables, **over}) if over else state
 
 
 def ends_at(config: Config, key: str, variable: Variable) -> float | None:

@@ -65,7 +65,7 @@ def confirmed(state: State, event: PhasesConfirmed) -> State:
     else:
         # Somebody else has switched it, or it was met. What should be is decided anew.
         after = replace(known, confirmed=told, wanted=told, reason="")
-    return forgotten(replace(state, phases={**state.phases, event.wallbox: after}), event.wallbox)
+    return forgotten(state.but(phases={**state.phases, event.wallbox: after}), event.wallbox)
 
 
 def after_link(state: State, event: Link) -> State:
@@ -73,7 +73,7 @@ def after_link(state: State, event: Link) -> State:
     known = state.phases.get(event.device)
     if known is None or event.online:
         return state
-    return replace(state, phases={**state.phases, event.device: Phases(switched_mono=known.switched_mono)})
+    return state.but(phases={**state.phases, event.device: Phases(switched_mono=known.switched_mono)})
 
 
 def forgotten(state: State, box: str) -> State:
@@ -82,7 +82,7 @@ def forgotten(state: State, box: str) -> State:
     if car is None:
         return state
     # The roll of a round holds for certain devices: these are others, if only because of that car.
-    return replace(state, cars={**state.cars, box: replace(car, lines=None)}, devices={**state.devices})
+    return state.but(cars={**state.cars, box: replace(car, lines=None)}, devices={**state.devices})
 
 
 def hold(state: State, box: WallboxConfig) -> str:

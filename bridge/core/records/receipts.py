@@ -34,7 +34,7 @@ def stored(state: State, event: Stored, now: Now) -> State:
             stored_at = None if event.error else now.utc
             kept[number] = replace(receipt, stored_at=stored_at, error=event.error)
     through = state.stored_receipt if event.error else max(state.stored_receipt, event.receipt)
-    return replace(state, receipts=kept, stored_receipt=through)
+    return state.but(receipts=kept, stored_receipt=through)
 
 
 def followed(state: State, decision: Decision) -> Mapping[int, Receipt]:

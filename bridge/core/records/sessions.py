@@ -87,7 +87,7 @@ def resumed(state: State, now: Now) -> State:
             devices[id] = Device(counter=Counter(Count(session.end_wh, mono), None, since, session.energy_wh))
         mark = Mark(mono, counted_wh=counted_wh, resumed_mono=now.mono)
         still[id] = replace(session, mark=mark, spans=turned(session.spans, session.seen_at, LOST))
-    return replace(state, devices=devices, sessions=replace(state.sessions, open=still))
+    return state.but(devices=devices, sessions=replace(state.sessions, open=still))
 
 
 def shown(session: Session, instant: Callable[[float], str]) -> dict[str, object]:

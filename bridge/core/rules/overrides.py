@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Limit
@@ -58,14 +57,14 @@ def after(state: State, event: Override, now: Now) -> State:
     others = {id: override for id, override in state.overrides.items() if id != event.wallbox}
     if off or limit_a < math.inf:
         others[event.wallbox] = Overridden(off, limit_a, event.source, now.utc)
-    return replace(state, overrides=others)
+    return state.but(overrides=others)
 
 
 def after_reading(state: State, event: Read) -> State:
     """The state after a reading: when the car has left, so has what was overridden for it."""
     if event.device not in state.overrides or event.values.get("state") != "A":
         return state
-    return replace(state, overrides={id: o for id, o in state.overrides.items() if id != event.device})
+    return state.but(overrides={id: o for id, o in state.overrides.items() if id != event.device})
 
 
 def cap(state: State, box: WallboxConfig) -> Limit | None:

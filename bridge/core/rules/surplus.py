@@ -42,9 +42,9 @@ def followed(config: Config, state: State, now: Now) -> State:
     names = Names(config, state, current(config, state), now)
     view = View(config, state, names, now)
     found = {box.id: rules.cases(view, box) or () for box in boxes if box.id in state.cars}
-    state = replace(state, surplus=_shared(view, found))
+    state = state.but(surplus=_shared(view, found))
     view = view._replace(state=state)
-    return replace(state, holds={box.id: _held(view, box, found[box.id]) for box in boxes if box.id in found})
+    return state.but(holds={box.id: _held(view, box, found[box.id]) for box in boxes if box.id in found})
 
 
 @lru_cache(maxsize=8)
