@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import groupby
 from typing import NamedTuple
@@ -26,8 +25,7 @@ SERVED, WAITING, HAD_ITS_TURN = range(3)
 """Who comes first where not all can have their minimum; see :class:`Wish`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
+class Wish(NamedTuple):
     """A wallbox that wants to charge, in amperes per line: at least ``min_a``, at most ``cap_a``.
 
     ``want_a`` is what the car is likely to use: more goes to it only when nobody else wants it. ``idle``: the car
@@ -129,18 +127,36 @@ def first_full(wish: Wish, left: Sequence[float]) -> int | None:
 def _rise(wishes: Sequence[Wish], tops: Mapping[str, float], shares: dict[str, Share], left: list[float]) -> None:
     """Raise the level for all alike until each wallbox has reached its top or a full bound; takes it off ``left``."""
     wishes = [wish for wish in wishes if tops[wish.id] > shares[wish.id].amount_a]
+    if not wishes:
+        return
     needs = [0.0] * len(left)
     for wish in wishes:
         more = tops[wish.id] - shares[wish.id].amount_a
         for bound, times in wish.uses:
             needs[bound] += times * more
-    tight = {bound for bound, need in enumerate(needs) if need > left[bound]}
+    tight = [bound for bound, need in enumerate(needs) if need > left[bound]]
     reached = _Flood(wishes, tops, shares, left, tight).levels() if tight else {}
     for wish in wishes:
         before = shares[wish.id].amount_a
         after = shares[wish.id] = reached.get(wish.id) or Share(tops[wish.id], None)
         for bound, times in wish.uses:
             left[bound] -= times * (after.amount_a - before)
+
+
+class _Basin:
+    """A tight bound while the level rises: ``left`` amperes at level ``since``, and ``rate`` of them go a level."""
+
+    __slots__ = ("left", "members", "number", "rate", "since")
+
+    def __init__(self, number: int, left: float) -> None:
+        self.number = number
+        self.left = left
+        self.rate = self.since = 0.0
+        self.members: list[Wish] = []
+
+    def full_at(self) -> float:
+        """The level at which it will be full if nobody stops."""
+        return self.since + max(0.0, self.left) / self.rate if self.rate > _DUST_A else math.inf
 
 
 class _Flood:
@@ -160,24 +176,21 @@ class _Flood:
     ) -> None:
         self._shares = shares
         self._tops = tops
-        self._left = {bound: max(0.0, left[bound]) for bound in tight}
-        self._rates = dict.fromkeys(self._left, 0.0)
-        self._since = dict.fromkeys(self._left, 0.0)
-        self._members: dict[int, list[Wish]] = {bound: [] for bound in self._left}
-        self._uses: dict[str, Uses] = {}
+        self._basins = {bound: _Basin(bound, max(0.0, left[bound])) for bound in tight}
+        self._uses: dict[str, Sequence[tuple[_Basin, int]]] = {}
         for wish in wishes:
-            used = tuple([use for use in wish.uses if use[0] in self._left])
+            used = [(self._basins[bound], times) for bound, times in wish.uses if bound in self._basins]
             if used:
                 self._uses[wish.id] = used
-                for bound, _ in used:
-                    self._members[bound].append(wish)
+                for basin, _ in used:
+                    basin.members.append(wish)
         self._wishes = [wish for wish in wishes if wish.id in self._uses]
         self._rising: set[str] = set()
         self._done: dict[str, Share] = {}
         self._full_at: list[tuple[float, int]] = []
         """(level, bound): not before this level a bound is full."""
-        self._faster: set[int] = set()
-        """Bounds that fill faster than was reckoned."""
+        self._faster: set[_Basin] = set()
+        """Those that fill faster than was reckoned."""
 
     def levels(self) -> dict[str, Share]:
         """Where each box ends that counts at one of the tight bounds."""
@@ -193,30 +206,26 @@ class _Flood:
                 self._stop(wish, level, None)
             elif wish.id not in self._done:
                 self._rising.add(wish.id)
-                self._change(wish, level, 1)
+                self._change(wish, level, wish.weight)
+                self._faster.update([basin for basin, _ in self._uses[wish.id]])
         self._fill(math.inf)
         return self._done
 
     def _fill(self, level: float) -> None:
         """Stop everybody at those bounds that become full up to this level."""
-        for bound in self._faster:
-            heappush(self._full_at, (self._reckoned(bound), bound))
+        for basin in self._faster:
+            heappush(self._full_at, (basin.full_at(), basin.number))
         self._faster.clear()
         while self._full_at and self._full_at[0][0] <= level:
             foreseen, bound = heappop(self._full_at)
-            full = self._reckoned(bound)
+            full = self._basins[bound].full_at()
             if full > foreseen:
                 # Some of those who rose have stopped meanwhile.
                 if full < math.inf:
                     heappush(self._full_at, (full, bound))
                 continue
-            for wish in self._members[bound]:
+            for wish in self._basins[bound].members:
                 self._stop(wish, full, bound)
-
-    def _reckoned(self, bound: int) -> float:
-        """The level at which a bound will be full if nobody stops."""
-        rate = self._rates[bound]
-        return self._since[bound] + max(0.0, self._left[bound]) / rate if rate > _DUST_A else math.inf
 
     def _stop(self, wish: Wish, level: float, bound: int | None) -> None:
         if wish.id in self._done:
@@ -225,19 +234,16 @@ class _Flood:
         if wish.id in self._rising:
             self._rising.remove(wish.id)
             amount = self._tops[wish.id] if bound is None else min(level * wish.weight, self._tops[wish.id])
-            self._change(wish, level, -1)
+            self._change(wish, level, -wish.weight)
         self._done[wish.id] = Share(amount, bound)
 
-    def _change(self, wish: Wish, level: float, sign: int) -> None:
+    def _change(self, wish: Wish, level: float, weight: float) -> None:
         """A box begins or ceases to rise: each of its bounds fills faster or slower from here on."""
-        for bound, times in self._uses[wish.id]:
-            rate = self._rates[bound]
-            if rate:
-                self._left[bound] -= rate * (level - self._since[bound])
-            self._since[bound] = level
-            self._rates[bound] = rate + sign * times * wish.weight
-            if sign > 0:
-                self._faster.add(bound)
+        for basin, times in self._uses[wish.id]:
+            if basin.rate:
+                basin.left -= basin.rate * (level - basin.since)
+            basin.since = level
+            basin.rate += times * weight
 
 
 def floor_to_step(amperes: float, step_a: float) -> float:

@@ -215,7 +215,7 @@ def _asking(
             lines, single, more_a = box.lines, box.lines[0], MARGIN_A
         cap = limits.wallbox(books, box, device, len(lines))
         wish = setpoints.wish(books, present, cap, bounds.counted(books.config, found, present, lines, single))
-        asking.append(_Asks(replace(wish, min_a=wish.min_a + more_a), len(lines), cap))
+        asking.append(_Asks(wish._replace(min_a=wish.min_a + more_a), len(lines), cap))
     return asking
 
 

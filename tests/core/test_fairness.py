@@ -7,7 +7,6 @@ that level stays there; then the next level (Nace and Pióro, "Max-min fairness 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import pytest
 from hypothesis import assume, given
@@ -98,7 +97,7 @@ def _level(raised, wishes, lows, limits, settled, usage, rooms):  # type: ignore
 
 @given(boxes(6), st.lists(st.floats(6, 120).map(lambda a: round(a, 2)), min_size=12, max_size=12))
 def test_shares_are_the_max_min_fair_ones(wishes: list[Wish], rooms: list[float]) -> None:
-    wishes = [replace(w, step_a=FINE, want_a=w.cap_a, priority=1, idle=False) for w in wishes if w.cap_a >= w.min_a]
+    wishes = [w._replace(step_a=FINE, want_a=w.cap_a, priority=1, idle=False) for w in wishes if w.cap_a >= w.min_a]
     for bound, room in enumerate(rooms):
         assume(sum(dict(w.uses).get(bound, 0) * w.min_a for w in wishes) <= room - 1e-6)
     expected = fair(wishes, rooms) if wishes else []

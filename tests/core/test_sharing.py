@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,7 +29,7 @@ def used(lines: Sequence[int], feeder: int = 0) -> Uses:
 
 
 def wish(id: str, lines: Sequence[int] = (1, 2, 3), cap: float = 32.0, **more: object) -> Wish:
-    return replace(Wish(id, used(lines), 6.0, cap, cap, 0.1), **more)  # type: ignore[arg-type]
+    return Wish(id, used(lines), 6.0, cap, cap, 0.1)._replace(**more)  # type: ignore[arg-type]
 
 
 def house(*lines: float, total: float = math.inf) -> list[float]:
@@ -97,7 +96,7 @@ def test_equal_boxes_get_equal_shares(wishes: list[Wish], room: list[float]) -> 
     shares = amounts(share(wishes, room))
     for a in wishes:
         for b in wishes:
-            if replace(a, id=b.id, turn=b.turn) == b and shares[a.id] > 0 and shares[b.id] > 0:
+            if a._replace(id=b.id, turn=b.turn) == b and shares[a.id] > 0 and shares[b.id] > 0:
                 assert abs(shares[a.id] - shares[b.id]) < DUST
 
 
@@ -128,7 +127,7 @@ def test_who_gets_less_than_it_could_is_bound(wishes: list[Wish], room: list[flo
 
 @given(boxes(), rooms)
 def test_a_lower_priority_never_takes_from_what_a_higher_one_uses(wishes: list[Wish], room: list[float]) -> None:
-    awake = [replace(w, idle=False, want_a=w.cap_a) for w in wishes]
+    awake = [w._replace(idle=False, want_a=w.cap_a) for w in wishes]
     everybody = share(awake, room)
     top = max((w.priority for w in awake), default=0)
     alone = share([w for w in awake if w.priority == top], room)
@@ -158,7 +157,7 @@ def test_weights() -> None:
 
 
 def test_a_full_feeder_leaves_its_room_to_the_rest_of_the_house() -> None:
-    at_feeder = [replace(wish(f"E{n}"), uses=used((1, 2, 3), 1)) for n in (1, 2)]
+    at_feeder = [wish(f"E{n}")._replace(uses=used((1, 2, 3), 1)) for n in (1, 2)]
     room = [*house(40), *house(16), *house(math.inf)]
     shares = share([*at_feeder, wish("E3", cap=32)], room)
     assert shares == {"E1": Share(8.0, 4), "E2": Share(8.0, 4), "E3": Share(24.0, 0)}
@@ -179,7 +178,7 @@ def test_an_idle_car_waits_until_the_others_have_what_they_use() -> None:
 def test_who_charges_stays_until_its_turn_is_over() -> None:
     serving, waiting = wish("E1", turn=(SERVED, 5.0)), wish("E2", turn=(WAITING, 1.0))
     assert amounts(share([waiting, serving], house(11))) == {"E1": 11.0, "E2": 0.0}
-    assert amounts(share([waiting, replace(serving, turn=(HAD_ITS_TURN, -5.0))], house(11))) == {"E1": 0.0, "E2": 11.0}
+    assert amounts(share([waiting, serving._replace(turn=(HAD_ITS_TURN, -5.0))], house(11))) == {"E1": 0.0, "E2": 11.0}
 
 
 def test_who_has_waited_longest_is_next() -> None:
@@ -224,7 +223,7 @@ def test_release_reaches_the_targets_once_everything_is_confirmed(wishes: list[W
 def test_in_the_round_in_which_limits_fall_nobody_is_raised(
     wishes: list[Wish], room: list[float], fall: list[float]
 ) -> None:
-    wishes = [replace(w, step_a=0.1, turn=(SERVED, 0.0)) for w in wishes]
+    wishes = [w._replace(step_a=0.1, turn=(SERVED, 0.0)) for w in wishes]
     settled = amounts(share(wishes, room))
     held = {box: Held(a, a) for box, a in settled.items()}
     lower = [min(one, other) for one, other in zip(room, fall, strict=True)]
