@@ -6,10 +6,9 @@ to its wish, whoever cannot follow stays booked with what it may be drawing, and
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from operator import sub
+from typing import NamedTuple
 
 from bridge.core import limits, sharing
 from bridge.core.bounds import Bounds, counted
@@ -30,8 +29,7 @@ LATE_S = 2.0
 """A box that has not confirmed a lower setpoint after so long does not answer for the moment."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Asks:
+class _Asks(NamedTuple):
     """A reachable wallbox with its wish, what it holds, and what limits it alone."""
 
     present: Present
@@ -119,6 +117,8 @@ def _ceiling(books: Books, present: Present) -> float:
     lately_a = offer.lately_a(books.now.mono)
     if ceiling_a is None or lately_a is None:
         return box.capability.max_a
+    if lately_a == ceiling_a:
+        return ceiling_a
     # A car may take seconds to obey: what it still draws is nobody else's.
     places, voltage = tree(books.config), books.config.grid.voltage
     metered = any(places.places[number].meters for number in places.ways[box.id])
@@ -249,7 +249,10 @@ class _Telling:
 
     def __init__(self, bounds: Bounds, wishes: Sequence[Wish]) -> None:
         self._bounds = bounds
-        self._sharers = Counter([bound for wish in wishes for bound, _ in wish.uses])
+        self._sharers = [0] * len(bounds.rooms)
+        for wish in wishes:
+            for bound, _ in wish.uses:
+                self._sharers[bound] += 1
         self._shared: dict[int, Limit] = {}
 
     def explained(self, asks: _Asks, share: Share, now_a: float) -> Setpoint:
