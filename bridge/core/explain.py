@@ -17,7 +17,7 @@ from bridge.core.decision import GridDecision, Setpoint
 from bridge.core.events import Confirmed, Link, Read, Values
 from bridge.core.formulas import Formula, fold
 from bridge.core.limits import Books
-from bridge.core.model import Device, Now, Offer, Present, State, Variable
+from bridge.core.model import Now, Offer, Present, State, Variable
 from bridge.core.roll import called
 from bridge.core.setpoints import lines_of
 from bridge.core.tree import PAIRS, tree
@@ -92,7 +92,7 @@ def _supposed(device: MeterConfig | WallboxConfig, readings: Values) -> Values:
 
 
 def _followed(state: State, box: str, current_a: float, now: Now) -> Offer:
-    offer = state.offers.get(box, Offer())
+    offer = state.offer(box)
     device = state.devices.get(box)
     if device is None or not device.online:
         return offer
@@ -104,7 +104,7 @@ def _bounds(books: Books, grid: GridDecision, boxes: Mapping[str, Setpoint]) -> 
     found = bounds.bounds(books, grid)
     used = [0.0] * len(found.rooms)
     for box in config.wallboxes:
-        device, offer = books.state.devices.get(box.id, Device()), books.state.offers.get(box.id, Offer())
+        device, offer = books.state.device(box.id), books.state.offer(box.id)
         present = Present(box, device, offer, books.state.cars.get(box.id))
         lines, single = lines_of(books.state, present)
         for bound, times in bounds.counted(config, found, present, lines, single):

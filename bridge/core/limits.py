@@ -224,7 +224,7 @@ def grid_power(books: Books) -> float | None:
     """The power at the house connection in watts, import positive; None without a grid meter that is read."""
     total = 0.0
     for meter in books.meters:
-        known = books.state.devices.get(meter.id, Device())
+        known = books.state.device(meter.id)
         power = known.values.get("power_w")
         if not fresh(meter, known, books.now) or not isinstance(power, int | float):
             return None

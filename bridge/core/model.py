@@ -243,6 +243,9 @@ class Overridden:
     set_at: float
 
 
+_NEVER_SEEN, _NEVER_OFFERED, _NEVER_LOADED = Device(), Offer(), Load()
+
+
 @dataclass(frozen=True)
 class State:
     """What we know. Keys of ``variables`` are folded names (see :func:`bridge.core.formulas.fold`)."""
@@ -289,6 +292,18 @@ class State:
         changed.__dict__.update(self.__dict__)
         changed.__dict__.update(changes)
         return changed
+
+    def device(self, id: str) -> Device:
+        """A meter or wallbox; as if it had never been heard of when it has not."""
+        return self.devices.get(id, _NEVER_SEEN)
+
+    def offer(self, wallbox: str) -> Offer:
+        """What a wallbox may be drawing; an empty offer when it was never offered anything."""
+        return self.offers.get(wallbox, _NEVER_OFFERED)
+
+    def load(self, place: int) -> Load:
+        """The other load at a place; an empty one when nothing was ever seen of it."""
+        return self.loads.get(place, _NEVER_LOADED)
 
     def receipt_of(self, cause: SetVariables) -> Receipt | None:
         """The receipt of this very set; None when it is too old to be kept."""

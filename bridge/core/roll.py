@@ -17,8 +17,6 @@ WANTS_TO_CHARGE = frozenset("BCD")
 """States of IEC 61851-1 in which a car is connected and may draw current."""
 
 _IDLE = {"A": "no car connected", "E": "the wallbox reports an error"}
-_NEVER_SEEN = Device()
-_NEVER_OFFERED = Offer()
 
 
 def called(config: Config, state: State, before: Roll | None) -> Roll:
@@ -28,7 +26,7 @@ def called(config: Config, state: State, before: Roll | None) -> Roll:
     idle: dict[str, Setpoint] = {}
     present: list[Present] = []
     for box in config.wallboxes:
-        device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
+        device, offer = state.device(box.id), state.offer(box.id)
         if _is_idle(box, device, offer):
             idle[box.id] = Setpoint(0.0, limits.able(box).amount, 0.0, unready(device), "wallbox")
         else:
@@ -52,7 +50,7 @@ def _alarms(config: Config, state: State) -> Mapping[str, str]:
     """The devices somebody should look after, by name of the alarm."""
     alarms: dict[str, str] = {}
     for device in config.devices:
-        known = state.devices.get(device.id, _NEVER_SEEN)
+        known = state.device(device.id)
         if not known.online:
             alarms[f"{device.id}_offline"] = f"{device.name or device.id} is not reachable: {known.reason}"
         elif known.reason:

@@ -30,15 +30,13 @@ from bridge.core.formulas import fold
 from bridge.core.grid import contacts, expiry, standing
 from bridge.core.limits import Books
 from bridge.core.loads import attached, cars, counters, inputs, otherload, overdraft, phases
-from bridge.core.model import Device, Now, Offer, Roll, Snapshot, State
+from bridge.core.model import Device, Now, Roll, Snapshot, State
 from bridge.core.records import certificates, evidence, receipts, sessions
 from bridge.core.roll import called
 from bridge.core.rules import overrides, surplus
 
 _REMEMBERED_S = 8.0
 """Readings are remembered for so long: a meter reading may have to wait for slow wallboxes."""
-_NEVER_SEEN = Device()
-_NEVER_OFFERED = Offer()
 
 
 def first(config: Config, state: State, now: Now) -> Snapshot:
@@ -120,11 +118,11 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
         case Read():
             return _read(config, state, event)
         case Link():
-            device = state.devices.get(event.device, Device())
+            device = state.device(event.device)
             changed = replace(device, online=event.online, reason=event.reason)
             return phases.after_link(state.but(devices={**state.devices, event.device: changed}), event)
         case Confirmed() if math.isfinite(event.current_a):
-            offer = offers.confirmed(state.offers.get(event.wallbox, _NEVER_OFFERED), event, now)
+            offer = offers.confirmed(state.offer(event.wallbox), event, now)
             return state.but(offers={**state.offers, event.wallbox: offer})
         case PhasesConfirmed():
             return phases.confirmed(state, event)
@@ -155,7 +153,7 @@ def _read(config: Config, state: State, event: Read) -> State:
     state = overrides.after_reading(state.but(devices={**state.devices, event.device: device}), event)
     box = config.by_key.get(fold(event.device))
     if isinstance(box, WallboxConfig):
-        offer = state.offers.get(box.id, _NEVER_OFFERED)
+        offer = state.offer(box.id)
         box = phases.as_switched(state, box)
         car = cars.seen(box, state.cars.get(box.id), device, offer, config.grid.voltage)
         if car is not None:

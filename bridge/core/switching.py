@@ -24,7 +24,7 @@ from bridge.core.limits import Books
 from bridge.core.loads import phases
 from bridge.core.loads.otherload import line_currents
 from bridge.core.loads.phase import Phases
-from bridge.core.model import Device, Now, Offer, Roll, State
+from bridge.core.model import Device, Now, Roll, State
 from bridge.core.roll import WANTS_TO_CHARGE, unready
 from bridge.core.sharing import Share, Wish
 from bridge.core.variables import fresh
@@ -38,8 +38,6 @@ MARGIN_A = 1.0
 PATIENCE_S = 60.0
 """A wallbox that is not paused after so long, or tells nothing so long after it should have settled, has failed."""
 
-_NEVER_SEEN = Device()
-_NEVER_OFFERED = Offer()
 _UNKNOWN = Phases()
 
 
@@ -95,7 +93,7 @@ def _stepped(
 
 def _is_still(config: Config, state: State, box: WallboxConfig, now: Now) -> bool:
     """Whether a wallbox is paused for certain, and a reading made after that shows that nothing flows."""
-    device, offer = state.devices.get(box.id, _NEVER_SEEN), state.offers.get(box.id, _NEVER_OFFERED)
+    device, offer = state.device(box.id), state.offer(box.id)
     if not _is_known(box, device, now) or offer.ceiling_a != 0.0 or device.mono < offer.lowered[0]:
         return False
     drawn = line_currents(device.values, box.lines, config.grid.voltage)
@@ -118,7 +116,7 @@ def _goals(config: Config, state: State, roll: Roll, boxes: Sequence[WallboxConf
     goals: dict[str, Goal] = {}
     charging: list[WallboxConfig] = []
     for box in boxes:
-        device = state.devices.get(box.id, _NEVER_SEEN)
+        device = state.device(box.id)
         if not _is_known(box, device, now):
             continue
         if box.phase_switching != "auto":

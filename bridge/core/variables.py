@@ -297,7 +297,7 @@ class Names:
 
     def _member(self, device: DeviceConfig, member: str) -> float:
         """A quantity of a meter or wallbox, in the units of the formula language (mA, W, V, Wh, %)."""
-        known = self._state.devices.get(device.id, Device())
+        known = self._state.device(device.id)
         if member == "com_err":
             return float(not known.online)
         if member == "offered":

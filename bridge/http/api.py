@@ -10,7 +10,7 @@ import json
 from bridge.core.config import DeviceConfig, WallboxConfig
 from bridge.core.explain import Explanation, sentences
 from bridge.core.loads.phases import lines
-from bridge.core.model import Device, Offer, Receipt, Snapshot
+from bridge.core.model import Receipt, Snapshot
 from bridge.core.records import journal
 from bridge.core.variables import current, fresh, listing, plain
 
@@ -60,7 +60,7 @@ def devices_of(snapshot: Snapshot) -> Json:
 
 
 def _device(snapshot: Snapshot, config: DeviceConfig) -> Json:
-    known = snapshot.state.devices.get(config.id, Device())
+    known = snapshot.state.device(config.id)
     age_s = snapshot.now.mono - known.mono
     return {
         "id": config.id,
@@ -75,7 +75,7 @@ def _device(snapshot: Snapshot, config: DeviceConfig) -> Json:
 
 def _wallbox(snapshot: Snapshot, config: WallboxConfig) -> Json:
     setpoint = snapshot.decision.setpoints.get(config.id)
-    offer = snapshot.state.offers.get(config.id, Offer())
+    offer = snapshot.state.offer(config.id)
     return {
         **_device(snapshot, config),
         "lines": list(config.lines),

@@ -14,7 +14,7 @@ from bridge.core.config import Config, MeterConfig, WallboxConfig
 from bridge.core.events import Confirmed, Event, Read, Reading
 from bridge.core.formulas import fold
 from bridge.core.loads import inputs
-from bridge.core.model import Device, Snapshot
+from bridge.core.model import Snapshot
 from bridge.http.access import Refusal
 
 Fields = Mapping[str, object]
@@ -146,7 +146,7 @@ class Feeder:
         not having been away, calls again; the answer to that call repeats or lowers it at once.
         """
         read = Read(fed.device, fed.values, self._clock())
-        online = self._hub.snapshot.state.devices.get(fed.device, Device()).online
+        online = self._hub.snapshot.state.device(fed.device).online
         if not fed.steered:
             self._hub.post(read)
             return "ok"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from bridge.core.decision import Unknown
-from bridge.core.model import Device, Snapshot
+from bridge.core.model import Snapshot
 from bridge.core.variables import current
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -73,7 +73,7 @@ def _of(snapshot: Snapshot) -> Iterator[Sample]:
         value = decision.values.get(key, Unknown(""))
         yield "variable", {"name": variable.name}, float("nan") if isinstance(value, Unknown) else value
     for device in (*config.meters, *config.wallboxes):
-        known = state.devices.get(device.id, Device())
+        known = state.device(device.id)
         yield "device_online", {"id": device.id}, float(known.online)
         power = known.values.get("power_w")
         if known.online and isinstance(power, int | float):

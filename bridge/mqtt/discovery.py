@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from bridge import __version__
 from bridge.core.config import DeviceConfig, WallboxConfig
-from bridge.core.model import Device, Snapshot
+from bridge.core.model import Snapshot
 from bridge.mqtt.render import Topics, digits
 
 
@@ -60,10 +60,10 @@ def documents(snapshot: Snapshot) -> Topics:
         return {}
     found = {"bridge": _bridge(base, config.site)}
     for meter in config.meters:
-        values = snapshot.state.devices.get(meter.id, Device()).values
+        values = snapshot.state.device(meter.id).values
         found[f"meter_{meter.id}"] = _device(base, f"meters/{meter.id}", meter, _sensors(values))
     for box in config.wallboxes:
-        values = snapshot.state.devices.get(box.id, Device()).values
+        values = snapshot.state.device(box.id).values
         components = _sensors((*values, *_DECIDED)) | {
             "state": {"name": "State", "device_class": "enum", "options": list("ABCDEF")},
             "reason": {"name": "Reason", "entity_category": "diagnostic"},

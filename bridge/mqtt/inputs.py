@@ -15,7 +15,7 @@ from typing import NamedTuple
 from bridge.core.config import Config, DeviceConfig, SetpointConfig, SourceConfig, WallboxConfig
 from bridge.core.events import Confirmed, Event, Link, Read, Reading
 from bridge.core.loads.inputs import letter, number
-from bridge.core.model import Device, Snapshot
+from bridge.core.model import Snapshot
 
 MAX_PAYLOAD = 65_536
 LAND_S = 2.0
@@ -166,7 +166,7 @@ class _Steering:
     def order(self, snapshot: Snapshot, mono: float, connection: Connection) -> Message | None:
         """What is to be published now. A box that was never heard of is left alone."""
         point, sent = snapshot.decision.setpoints.get(self.id), self._sent
-        online = snapshot.state.devices.get(self.id, Device()).online
+        online = snapshot.state.device(self.id).online
         if point is None or (sent is None and not online):
             return None
         same = sent is not None and sent.amperes == point.current_a and sent.connection == connection

@@ -12,7 +12,7 @@ from dataclasses import replace
 from bridge.core.config import Config, ContactConfig
 from bridge.core.decision import Unknown
 from bridge.core.formulas import fold
-from bridge.core.model import Contact, Device, Now, State
+from bridge.core.model import Contact, Now, State
 from bridge.core.variables import Names
 
 
@@ -57,7 +57,7 @@ def _waiting(config: Config, state: State, contact: ContactConfig, now: Now) -> 
     """Whether a device of the contact is lost, but for so short a time that it may be back at once."""
     heads = {name.partition(".")[0] for name in contact.source.names}
     devices = [config.by_key[head] for head in heads if head in config.by_key]
-    known = [(state.devices.get(device.id, Device()), device.patience_s) for device in devices]
+    known = [(state.device(device.id), device.patience_s) for device in devices]
     return any(not device.online for device, _ in known) and all(
         now.mono - device.mono <= patience_s for device, patience_s in known
     )

@@ -13,7 +13,7 @@ from bridge.core.config import Config
 from bridge.core.decision import GridDecision
 from bridge.core.functions import pmin14a
 from bridge.core.grid.expiry import ends_at
-from bridge.core.model import Device, Now, State, Variable
+from bridge.core.model import Now, State, Variable
 
 INIT_S = 60.0
 """A grid meter that was not read after so long has an alarm of its own; the bridge is not starting any more."""
@@ -65,7 +65,7 @@ def alarms(grid: GridDecision) -> Mapping[str, str]:
 
 def _starting(config: Config, state: State, now: Now) -> bool:
     """Whether the bridge has just started and knows nothing of the house connection yet."""
-    unread = (state.devices.get(m.id, Device()).mono == float("-inf") for m in config.meters if m.role == "grid")
+    unread = (state.device(m.id).mono == float("-inf") for m in config.meters if m.role == "grid")
     return now.mono - (state.started or now).mono < INIT_S and any(unread)
 
 

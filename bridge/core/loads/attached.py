@@ -22,7 +22,6 @@ _TAKEN: Mapping[str, str] = {
 }
 """Quantities of the meter, and what they are called at a wallbox. The meter is wired as the wallbox is: its L1 too."""
 _OWN = frozenset(_TAKEN.values())
-_NEVER_SEEN = Device()
 
 
 def measured(config: Config, state: State, event: Read) -> tuple[Device, Read]:
@@ -30,12 +29,12 @@ def measured(config: Config, state: State, event: Read) -> tuple[Device, Read]:
 
     While the meter is silent, the wallbox is as it says itself, and nothing the meter said before is left of it.
     """
-    known = state.devices.get(event.device, _NEVER_SEEN)
+    known = state.device(event.device)
     box = config.by_key.get(fold(event.device))
     if not isinstance(box, WallboxConfig) or box.meter is None:
         return known, event
     known = replace(known, values=_without(known.values))
-    meter = state.devices.get(box.meter, _NEVER_SEEN)
+    meter = state.device(box.meter)
     # Half of the wallbox's own patience: as old as the meter's, its reading must last until the next one.
     if not meter.online or event.mono - meter.mono > box.patience_s / 2:
         return known, event

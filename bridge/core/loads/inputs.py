@@ -24,12 +24,10 @@ CURRENTS = frozenset({"current_l1_a", "current_l2_a", "current_l3_a"})
 MAX_NUMBER = 1e12
 """Beyond any quantity of a house: what is larger is a mistake of whoever feeds it."""
 
-_NEVER_SEEN = Device()
-
 
 def news(config: Config, state: State, device: MeterConfig | WallboxConfig, now: Now) -> Event | None:
     """What there is to tell of one device of ``config.inputs`` now; None when nothing happened."""
-    known = state.devices.get(device.id, _NEVER_SEEN)
+    known = state.device(device.id)
     if isinstance(device, MeterConfig) and device.fed_by == "expression":
         return _worked_out(config, state, device, known, now)
     if known.online and not fresh(device, known, now):

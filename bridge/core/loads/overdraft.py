@@ -11,7 +11,7 @@ from dataclasses import replace
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision
 from bridge.core.loads.otherload import metered, other_load
-from bridge.core.model import Load, Now, Overdraft, PerLine, State
+from bridge.core.model import Now, Overdraft, PerLine, State
 from bridge.core.tree import HOUSE, LINES, tree
 
 CUT_S = 300.0
@@ -63,7 +63,7 @@ def excess(config: Config, state: State, grid: GridDecision) -> PerLine | None:
     drawn = metered(config, state, tree(config).places[HOUSE]) if grid.power_w is not None else None
     if drawn is None:
         return None
-    other = other_load(state.loads.get(HOUSE, Load()))
+    other = other_load(state.load(HOUSE))
     line_a, total_a = level(config, grid)
     too_much = (sum(drawn) - total_a) / len(LINES)
     over = [min(max(line - line_a, too_much), line - known) for line, known in zip(drawn, other, strict=True)]

@@ -13,7 +13,7 @@ from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Setpoint
 from bridge.core.events import Link, PhasesConfirmed, Values
 from bridge.core.loads.phase import Phases
-from bridge.core.model import Device, Now, State
+from bridge.core.model import Now, State
 
 FLOWING_A = 1.0
 """Below this nothing flows: contactors are switched, and a line counts as not used."""
@@ -21,7 +21,6 @@ FLOWING_A = 1.0
 KEPT_S = 60.0
 """A wallbox that has settled keeps its turn for so long, to be given current again."""
 
-_NEVER_SEEN = Device()
 _UNKNOWN = Phases()
 _WORDS = {1: "one phase", 3: "three phases"}
 
@@ -34,7 +33,7 @@ def as_switched(state: State, box: WallboxConfig) -> WallboxConfig:
     known = state.phases.get(box.id)
     if known is None or known.confirmed != 1 or not box.switches:
         return box
-    values = state.devices.get(box.id, _NEVER_SEEN).values
+    values = state.device(box.id).values
     return box if _flows(values, (2, 3)) else box.on(box.lines[:1])
 
 

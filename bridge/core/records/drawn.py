@@ -12,7 +12,7 @@ from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision
 from bridge.core.loads.otherload import line_currents
 from bridge.core.loads.phases import as_switched
-from bridge.core.model import Device, Now, Offer, State
+from bridge.core.model import Device, Now, State
 from bridge.core.records.inforce import CONNECTION
 from bridge.core.records.journal import Minute, figure
 from bridge.core.variables import fresh
@@ -49,7 +49,7 @@ def drawn(config: Config, state: State, decision: Decision, now: Now) -> Drawn:
     charging: set[str] = set()
     estimated = False
     for box in [as_switched(state, box) for box in config.wallboxes]:
-        device = state.devices.get(box.id, Device())
+        device = state.device(box.id)
         answers = fresh(box, device, now)
         watts = _measured(config, box, device) if answers else None
         if answers and device.values.get("state") not in ("C", "D"):
@@ -71,7 +71,7 @@ def _measured(config: Config, box: WallboxConfig, device: Device) -> float | Non
 
 
 def _at_most(config: Config, box: WallboxConfig, state: State, now: Now) -> float:
-    ceiling = state.offers.get(box.id, Offer()).lately_a(now.mono)
+    ceiling = state.offer(box.id).lately_a(now.mono)
     amperes = box.capability.max_a if ceiling is None else ceiling
     return amperes * config.grid.voltage * len(box.lines)
 

@@ -25,16 +25,14 @@ MAX_UNSTORED = 200
 CERTAIN_S = 60.0
 """After a restart the counter must show within this time that another car is connected."""
 
-_NEVER_SEEN = Device()
-
 
 def followed(config: Config, state: State, decision: Decision, now: Now) -> Sessions:
     """The sessions after a round: begun, continued and ended ones."""
-    known, devices = state.sessions, state.devices
+    known = state.sessions
     still, ended = dict(known.open), []
     ids = count(known.last_id + 1)
     for box in config.wallboxes:
-        session, device = known.open.get(box.id), devices.get(box.id, _NEVER_SEEN)
+        session, device = known.open.get(box.id), state.device(box.id)
         if _nothing_new(session, box, device, now):
             continue
         sight = seen(config, box, device, decision, now)
