@@ -17,7 +17,7 @@ from bridge.core.formulas import fold
 from bridge.core.limits import Books
 from bridge.core.loads import overdraft
 from bridge.core.loads.otherload import flows, is_blind, is_reversed, other_load
-from bridge.core.model import Device, Load, PerLine, Present, State
+from bridge.core.model import Load, PerLine, Present, State
 from bridge.core.tree import CONTROLLABLE, FIRST_GROUP, HOUSE, LINES, NOWHERE, PAIRS, SLOTS, Place, Uses, tree, uses
 from bridge.core.variables import fresh
 
@@ -61,7 +61,7 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
             doubts += _CERTAIN
             continue
         said = _house(books, grid, place) if number == HOUSE else _place(books, place)
-        seen = books.state.loads.get(number, Load())
+        seen = books.state.load(number)
         load = _exceeding(seen, said)
         more = [max(0.0, most - line) for most, line in zip(seen.most, load, strict=True)]
         doubts += [*more, sum(more)]
@@ -179,10 +179,10 @@ def _silent(books: Books, number: int) -> tuple[float, Limit] | None:
     """The room on each line where a meter of a place tells nothing: at most the fail-safe, whatever it was before."""
     place = tree(books.config).places[number]
     for meter in place.meters:
-        known = books.state.devices.get(meter, Device())
+        known = books.state.device(meter)
         if not (fresh(books.config.by_key[fold(meter)], known, books.now) and flows(known.values)):
             trouble = "is not read"
-        elif is_reversed(books.state.loads.get(number, Load())):
+        elif is_reversed(books.state.load(number)):
             trouble = "counts the wrong way"
         else:
             continue

@@ -19,7 +19,7 @@ from dataclasses import replace
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
 from bridge.core.loads.phases import as_switched
-from bridge.core.model import FOLLOWING_S, Device, Load, Offer, PerLine, State
+from bridge.core.model import FOLLOWING_S, Device, Load, PerLine, State
 from bridge.core.tree import Place, tree
 
 WINDOW_S = 4.0
@@ -56,7 +56,7 @@ def observed(config: Config, state: State, event: Read) -> Mapping[int, Load]:
     loads: dict[int, Load] | None = None
     for number, place in enumerate(tree(config).places):
         if place.meters:
-            before = state.loads.get(number, Load())
+            before = state.load(number)
             after = _observed(config, state, event, place, before)
             if after is not before:
                 loads = loads or dict(state.loads)
@@ -138,7 +138,7 @@ def _charges(state: State, box: WallboxConfig) -> bool:
 
 
 def _online(state: State, box: WallboxConfig) -> bool:
-    return state.devices.get(box.id, Device()).online
+    return state.device(box.id).online
 
 
 def _noted(load: Load, mono: float, drawn: PerLine) -> Load:
@@ -157,7 +157,7 @@ def metered(config: Config, state: State, place: Place) -> PerLine | None:
     """What all meters of a place show together, in amperes per line; None while one of them has no reading."""
     total = [0.0, 0.0, 0.0]
     for meter in place.meters:
-        values = state.devices.get(meter, Device()).values
+        values = state.device(meter).values
         lines = line_currents(values, _LINES, config.grid.voltage, signed=True)
         if lines is None:
             return None
@@ -169,7 +169,7 @@ def _most(box: WallboxConfig, state: State, mono: float) -> PerLine:
     """The most a wallbox may be drawing; an unreachable one is booked elsewhere and counts as the house's."""
     if not _online(state, box):
         return _NOTHING
-    ceiling = state.offers.get(box.id, Offer()).lately_a(mono)
+    ceiling = state.offer(box.id).lately_a(mono)
     return _on_lines(box.lines, box.capability.max_a if ceiling is None else ceiling)
 
 
@@ -193,7 +193,7 @@ def _blindly(box: WallboxConfig, state: State, mono: float) -> tuple[PerLine, Pe
     """
     if not _charges(state, box):
         return _NOTHING, _NOTHING
-    offer = state.offers.get(box.id, Offer())
+    offer = state.offer(box.id)
     amperes = box.capability.max_a if offer.ceiling_a is None else offer.ceiling_a
     if mono - offer.raised_mono < FOLLOWING_S:
         amperes = min(amperes, offer.raised_from_a)
