@@ -25,6 +25,8 @@ from bridge.core.tree import Place, tree
 WINDOW_S = 4.0
 
 _LINES = (1, 2, 3)
+_OWN_LINES = tuple((f"current_l{line}_a", f"power_l{line}_w") for line in _LINES)
+"""What a device calls current and power of each of its own lines."""
 _NOTHING: PerLine = (0.0, 0.0, 0.0)
 _PATIENCE_S = 15.0
 """A meter reading that some wallbox has not answered after so long is given up for a newer one."""
@@ -249,13 +251,13 @@ def line_currents(values: Values, lines: tuple[int, ...], voltage: float, signed
     """
     found = [0.0, 0.0, 0.0]
     power = values.get("power_w")
-    for own, line in zip(_LINES, lines, strict=False):
-        current_a = values.get(f"current_l{own}_a")
-        line_w = values.get(f"power_l{own}_w", power)
-        if isinstance(current_a, int | float):
-            exporting = signed and isinstance(line_w, int | float) and line_w < 0
+    for (current, line_power), line in zip(_OWN_LINES, lines, strict=False):
+        current_a = values.get(current)
+        if isinstance(current_a, (int, float)):
+            line_w = values.get(line_power, power) if signed else None
+            exporting = isinstance(line_w, (int, float)) and line_w < 0
             found[line - 1] = -abs(current_a) if exporting else abs(current_a)
-        elif isinstance(power, int | float):
+        elif isinstance(power, (int, float)):
             found[line - 1] = power / voltage / len(lines)
         else:
             return None
