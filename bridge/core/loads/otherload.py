@@ -83,10 +83,9 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
     if load.sample is None:
         return load
     since, drawn = load.sample
-    inside = [box for box in config.wallboxes if box.id in place.boxes and _online(state, box)]
-    online = [as_switched(state, box) for box in inside]
-    if any(state.devices[box.id].mono < since for box in online):
+    if any(known.online and known.mono < since for known in map(state.device, place.boxes)):
         return load
+    online = [as_switched(state, box) for box in config.wallboxes if box.id in place.boxes and _online(state, box)]
     around = {box.id: _around(config, box, state, since) for box in online}
     measured = [one for one in around.values() if one]
     blind = [_blindly(box, state, since - _LAG_S) for box in online if not around[box.id]]
@@ -149,10 +148,10 @@ def _noted(load: Load, mono: float, drawn: PerLine) -> Load:
 
 
 def _less(drawn: PerLine, boxes: Iterable[PerLine]) -> PerLine:
-    left = list(drawn)
+    one, two, three = drawn
     for box in boxes:
-        left = [a - b for a, b in zip(left, box, strict=True)]
-    return left[0], left[1], left[2]
+        one, two, three = one - box[0], two - box[1], three - box[2]
+    return one, two, three
 
 
 def metered(config: Config, state: State, place: Place) -> PerLine | None:
@@ -217,8 +216,8 @@ def _around(config: Config, box: WallboxConfig, state: State, since: float) -> t
     for mono, values in readings[max(0, later - 1) :]:
         if (drawn := line_currents(values, box.lines, config.grid.voltage)) is None:
             break
-        least = _lower(least or drawn, drawn)
-        most = higher(most or drawn, drawn)
+        least = _lower(least, drawn) if least else drawn
+        most = higher(most, drawn) if most else drawn
         if next_mono <= since - _LAG_S:
             break
         next_mono = mono
