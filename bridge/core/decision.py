@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bridge.core.grid.ramp import Release
 
@@ -18,8 +19,7 @@ class Unknown:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """A limit with the reason and the source it came from; ``amount`` in watts or amperes as its holder says."""
 
     amount: float
@@ -27,8 +27,7 @@ class Limit:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class GridDecision:
+class GridDecision(NamedTuple):
     """The house connection now. ``state``: init, unlimited, limited or failsafe; ``power_w`` None: no grid meter."""
 
     limit_w: float
@@ -57,8 +56,7 @@ class GroupDecision:
     source: str
 
 
-@dataclass(frozen=True, slots=True)
-class Setpoint:
+class Setpoint(NamedTuple):
     """What a wallbox shall offer its car, in amperes per line; 0.0 pauses it.
 
     ``limit_a`` is the tightest bound on this box alone, before sharing. ``wanted_a`` is its fair share; the

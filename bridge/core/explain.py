@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import NamedTuple
 
 from bridge.core import bounds, step
@@ -96,7 +95,7 @@ def _followed(state: State, box: str, current_a: float, now: Now) -> Offer:
     device = state.devices.get(box)
     if device is None or not device.online:
         return offer
-    return replace(offer, confirmed_a=current_a, pending=(), paused_mono=float("-inf"), raised_mono=now.mono)
+    return offer._replace(confirmed_a=current_a, pending=(), paused_mono=float("-inf"), raised_mono=now.mono)
 
 
 def _bounds(books: Books, grid: GridDecision, boxes: Mapping[str, Setpoint]) -> list[Bound]:

@@ -5,7 +5,6 @@ Unknown means smaller: where an input is missing there is a number all the same,
 
 from __future__ import annotations
 
-from dataclasses import replace
 from functools import cache, lru_cache
 from operator import attrgetter
 
@@ -90,7 +89,7 @@ class Books:
         self.releases[_key(formula, unit)] = release
         if release.amount >= limit.amount:
             return limit
-        return replace(limit, amount=release.amount, reason=f"{limit.reason}, to which it comes back gradually")
+        return limit._replace(amount=release.amount, reason=f"{limit.reason}, to which it comes back gradually")
 
     def amperes(self, formula: Formula) -> Limit:
         """What a formula of a current limit allows now; nothing when it has no value."""
@@ -206,7 +205,7 @@ def _watts(books: Books, formula: Formula, lines: int) -> Limit:
     limit = books.limit(formula, "W")
     if isinstance(limit, Unknown):
         return Limit(0.0, f"{formula.text} has no value: {limit.reason}", "config")
-    return replace(limit, amount=limit.amount / books.config.grid.voltage / lines)
+    return limit._replace(amount=limit.amount / books.config.grid.voltage / lines)
 
 
 def able(box: WallboxConfig) -> Limit:

@@ -1,5 +1,6 @@
 """The nouns of the house: State and Snapshot, and what they are made of. All frozen.
 
+What changes at every reading is a tuple rather than a dataclass, which is quicker to make anew.
 Events are in :mod:`bridge.core.events`, Decision in :mod:`bridge.core.decision`, Config in :mod:`bridge.core.config`.
 
 Units are part of the names: ``_w`` watts, ``_a`` amperes, ``_s`` seconds, ``_wh`` watt hours, ``_v`` volts.
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import tzinfo
+from types import MappingProxyType
 from typing import NamedTuple
 
 from bridge.core.config import Config, WallboxConfig
@@ -91,8 +93,7 @@ class Counter:
     """All that was counted since the bridge knows the counter: it never falls."""
 
 
-@dataclass(frozen=True, slots=True)
-class Device:
+class Device(NamedTuple):
     """What was last heard of a meter or wallbox. ``mono`` is when it was last read (-inf: never).
 
     ``before`` are the readings of a current or power just before the newest one, newest first, each with when it was
@@ -101,14 +102,13 @@ class Device:
 
     online: bool = False
     reason: str = "not reached yet"
-    values: Values = field(default_factory=dict)
+    values: Values = MappingProxyType({})
     mono: float = float("-inf")
     before: tuple[tuple[float, Values], ...] = ()
     counter: Counter | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Load:
+class Load(NamedTuple):
     """What was seen of the other load at a place: ``recent`` (mono, amperes per line) of the last seconds.
 
     ``sample`` is a reading of the place's meters that waits until every wallbox there has been read after it.
@@ -144,8 +144,7 @@ class Overdraft:
     until: float = float("-inf")
 
 
-@dataclass(frozen=True, slots=True)
-class Car:
+class Car(NamedTuple):
     """What is known of the car at a wallbox. ``since``: plugged in, ``drawing_since``: its current began to flow.
 
     ``lines`` are the house lines it was seen to use (None: not known yet), ``seen`` its highest current on each line
@@ -169,8 +168,7 @@ FOLLOWING_S = 10.0
 """A car has followed a higher offer after so long, the reading that shows it included."""
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
+class Offer(NamedTuple):
     """What a wallbox may be drawing because we offered it.
 
     ``confirmed_a`` was read back from the box; ``pending`` are (revision, amperes) of setpoints that may land or

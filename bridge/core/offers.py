@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from bridge.core.config import WallboxConfig
 from bridge.core.decision import Decision
@@ -36,9 +35,8 @@ def _changed(box: WallboxConfig, offer: Offer, last_a: float, current_a: float, 
     if current_a > last_a:
         again = mono - offer.raised_mono < FOLLOWING_S
         raised_from_a = min(offer.raised_from_a, last_a) if again else last_a
-        offer = replace(offer, raised_mono=due_mono, raised_from_a=raised_from_a)
-    return replace(
-        offer,
+        offer = offer._replace(raised_mono=due_mono, raised_from_a=raised_from_a)
+    return offer._replace(
         pending=pending,
         paused_mono=mono if current_a <= 0 < min(last_a, offer.confirmed_a or 0.0) else offer.paused_mono,
         resumed_mono=mono if current_a > 0 >= last_a else offer.resumed_mono,
@@ -54,10 +52,10 @@ def next_due(box: WallboxConfig, offer: Offer, mono: float) -> float:
 def confirmed(offer: Offer, event: Confirmed, now: Now) -> Offer:
     """The offer after a read-back."""
     pending = tuple(entry for entry in offer.pending if entry[0] > event.revision)
-    changed = replace(offer, confirmed_a=event.current_a, confirmed_at=now.utc, pending=pending)
+    changed = offer._replace(confirmed_a=event.current_a, confirmed_at=now.utc, pending=pending)
     if offer.confirmed_a is None and event.current_a > 0:
         # It was charging when we came: its turn begins now.
-        changed = replace(changed, resumed_mono=now.mono)
+        changed = changed._replace(resumed_mono=now.mono)
     if (offer.ceiling_a or 0.0) <= (changed.ceiling_a or 0.0):
         return changed
-    return replace(changed, lowered=(now.mono, offer.lately_a(now.mono) or 0.0))
+    return changed._replace(lowered=(now.mono, offer.lately_a(now.mono) or 0.0))

@@ -93,7 +93,8 @@ def recorded(before: Snapshot, snapshot: Snapshot, events: Iterable[Event]) -> S
         state = state.but(overdraft=cut, receipts=receipts.followed(state, decision), sessions=lasting)
         state = switching.followed(config, state, snapshot.roll, snapshot.revision + 1, now)
     journal = evidence.noted(config, before, state, decision, sets, now)
-    return replace(snapshot, state=state if journal is state.journal else state.but(journal=journal))
+    state = state if journal is state.journal else state.but(journal=journal)
+    return Snapshot(config, state, decision, now, snapshot.revision, snapshot.roll)
 
 
 def _passed(config: Config, state: State, now: Now) -> State:
@@ -105,7 +106,7 @@ def fallback(before: Snapshot, now: Now) -> Snapshot:
     """The safe side, should a round ever fail: every wallbox pauses, everything else stays as it was known."""
     reason = "internal error: paused to be safe"
     paused = {box.id: Setpoint(0.0, 0.0, 0.0, reason, "bridge") for box in before.config.wallboxes}
-    grid = replace(before.decision.grid, limit_w=0.0, state="failsafe", reason=reason, source="bridge")
+    grid = before.decision.grid._replace(limit_w=0.0, state="failsafe", reason=reason, source="bridge")
     decision = replace(before.decision, grid=grid, setpoints=paused, alarms={"bridge": reason})
     return replace(before, decision=decision, now=now, revision=before.revision + 1)
 
@@ -119,7 +120,7 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
             return _read(config, state, event)
         case Link():
             device = state.device(event.device)
-            changed = replace(device, online=event.online, reason=event.reason)
+            changed = device._replace(online=event.online, reason=event.reason)
             return phases.after_link(state.but(devices={**state.devices, event.device: changed}), event)
         case Confirmed() if math.isfinite(event.current_a):
             offer = offers.confirmed(state.offer(event.wallbox), event, now)

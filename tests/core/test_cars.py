@@ -64,7 +64,7 @@ def test_a_car_that_uses_less_wants_a_little_more_than_that() -> None:
     car = watch(30, 10)
     assert cars.wanted_a(car, AT_16_A, 30.0) == 11.5
     assert cars.wanted_a(watch(30, 15.6), AT_16_A, 30.0) == float("inf")
-    raised = replace(AT_16_A, raised_mono=25.0)
+    raised = AT_16_A._replace(raised_mono=25.0)
     assert cars.wanted_a(car, raised, 30.0) == float("inf"), "it has not had the time to follow"
 
 

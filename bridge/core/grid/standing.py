@@ -7,7 +7,6 @@ good reasons, so a limit holds until it is changed, or until the time is over th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision
@@ -37,8 +36,7 @@ def told(
     stands = "init" if grid.state == "unlimited" and _starting(config, state, now) else grid.state
     limited = stands == "limited"
     minimum_w = least_w(config)
-    return replace(
-        grid,
+    return grid._replace(
         state=stands,
         since=_since(state, stands, [variable for _, variable in taking_part], now),
         until=min(filter(None, (_ends(config, key, v) for key, v in taking_part)), default=None) if limited else None,

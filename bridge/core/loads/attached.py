@@ -8,7 +8,6 @@ device that measures.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
@@ -33,7 +32,7 @@ def measured(config: Config, state: State, event: Read) -> tuple[Device, Read]:
     box = config.by_key.get(fold(event.device))
     if not isinstance(box, WallboxConfig) or box.meter is None:
         return known, event
-    known = replace(known, values=_without(known.values))
+    known = known._replace(values=_without(known.values))
     meter = state.device(box.meter)
     # Half of the wallbox's own patience: as old as the meter's, its reading must last until the next one.
     if not meter.online or event.mono - meter.mono > box.patience_s / 2:

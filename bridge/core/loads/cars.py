@@ -5,8 +5,6 @@ Unknown means the worst: a car may draw on every line and all it is offered, unt
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from bridge.core.config import WallboxConfig
 from bridge.core.events import Values
 from bridge.core.loads.otherload import higher, line_currents
@@ -44,20 +42,20 @@ def seen(box: WallboxConfig, car: Car | None, device: Device, offer: Offer, volt
     if drawn is None:
         # All that such a box tells is whether its car is ready to charge; in state B nothing flows (IEC 61851-1).
         ready = device.values["state"] != "B"
-        return replace(car, quiet_since=None, asleep_at=None) if ready else _quiet(box, car, offer, mono)
+        return car._replace(quiet_since=None, asleep_at=None) if ready else _quiet(box, car, offer, mono)
     highest = max(drawn)
-    car = replace(car, peaks=_peaks(car.peaks, mono, highest))
+    car = car._replace(peaks=_peaks(car.peaks, mono, highest))
     if highest < FLOWING_A:
         return _quiet(box, car, offer, mono)
     since = car.drawing_since if car.drawing_since is not None else mono
     flowed = higher(car.seen, drawn)
-    car = replace(car, seen=flowed, drawing_since=since, quiet_since=None, asleep_at=None)
+    car = car._replace(seen=flowed, drawing_since=since, quiet_since=None, asleep_at=None)
     measured = "current_l1_a" in device.values
     if measured and mono - since >= LEARN_S and max(flowed) >= FULL_A:
         used = tuple(line for line in box.lines if flowed[line - 1] >= FLOWING_A)
-        return replace(car, lines=used)
+        return car._replace(lines=used)
     if car.lines and any(flowed[line - 1] >= FLOWING_A and line not in car.lines for line in box.lines):
-        return replace(car, lines=None)
+        return car._replace(lines=None)
     return car
 
 
@@ -66,7 +64,7 @@ def _quiet(box: WallboxConfig, car: Car, offer: Offer, mono: float) -> Car:
     may = (offer.confirmed_a or 0.0) >= box.least_a
     since = (car.quiet_since if car.quiet_since is not None else mono) if may else None
     asleep = mono if since is not None and mono - since >= QUIET_S else car.asleep_at
-    return replace(car, seen=(0.0, 0.0, 0.0), drawing_since=None, quiet_since=since, asleep_at=asleep)
+    return car._replace(seen=(0.0, 0.0, 0.0), drawing_since=None, quiet_since=since, asleep_at=asleep)
 
 
 def _peaks(peaks: tuple[float, float, float], mono: float, amperes: float) -> tuple[float, float, float]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
@@ -75,9 +74,9 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
         load = _noted(load, event.mono, _less(drawn, (_most(box, state, event.mono) for box in boxes)))
         seen = [_seen(config, box, state, event.mono) for box in boxes]
         likely = _less(drawn, (high for _, high in seen))
-        load = replace(load, drawn=drawn, likely=likely, most=_less(drawn, (low for low, _ in seen)))
+        load = load._replace(drawn=drawn, likely=likely, most=_less(drawn, (low for low, _ in seen)))
         if load.sample is None or event.mono - load.sample[0] > _PATIENCE_S:
-            load = replace(load, sample=(event.mono, drawn))
+            load = load._replace(sample=(event.mono, drawn))
     elif load.sample is None or event.device not in place.boxes:
         return load
     if load.sample is None:
@@ -91,15 +90,15 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
     blind = [_blindly(box, state, since - _LAG_S) for box in online if not around[box.id]]
     highest = _less(drawn, (low for low, _ in (*measured, *blind)))
     lowest = _less(drawn, (high for _, high in (*measured, *blind)))
-    load = replace(load, sample=None)
+    load = load._replace(sample=None)
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
         if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
             # It holds on; but more than the cars were seen to draw at most is not theirs.
             return _noted(load, event.mono, higher(other_load(load), lowest))
-        return _noted(replace(load, told=highest), event.mono, highest)
+        return _noted(load._replace(told=highest), event.mono, highest)
     load = _compared(load, sum(drawn), sum(sum(high) for _, high in measured))
     told = _kept(load.told, lowest, highest)
-    return _noted(replace(load, told=told, steady_mono=event.mono), event.mono, told)
+    return _noted(load._replace(told=told, steady_mono=event.mono), event.mono, told)
 
 
 def _kept(told: PerLine | None, lowest: PerLine, highest: PerLine) -> PerLine:
@@ -118,10 +117,10 @@ def _compared(load: Load, grid_a: float, boxes_a: float) -> Load:
     if load.steady is not None:
         change, answer = boxes_a - load.steady[1], grid_a - load.steady[0]
         if abs(change) >= _TELLING_A and abs(answer - change) < _ALIKE * abs(change):
-            load = replace(load, against=0)
+            load = load._replace(against=0)
         elif abs(change) >= _TELLING_A and abs(answer + change) < _ALIKE * abs(change):
-            load = replace(load, against=load.against + 1)
-    return replace(load, steady=(grid_a, boxes_a))
+            load = load._replace(against=load.against + 1)
+    return load._replace(steady=(grid_a, boxes_a))
 
 
 def is_reversed(load: Load) -> bool:
@@ -144,7 +143,7 @@ def _online(state: State, box: WallboxConfig) -> bool:
 
 def _noted(load: Load, mono: float, drawn: PerLine) -> Load:
     recent = (entry for entry in load.recent if entry[0] > mono - WINDOW_S)
-    return replace(load, recent=(*recent, (mono, drawn)))
+    return load._replace(recent=(*recent, (mono, drawn)))
 
 
 def _less(drawn: PerLine, boxes: Iterable[PerLine]) -> PerLine:

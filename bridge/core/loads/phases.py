@@ -81,7 +81,7 @@ def forgotten(state: State, box: str) -> State:
     if car is None:
         return state
     # The roll of a round holds for certain devices: these are others, if only because of that car.
-    return state.but(cars={**state.cars, box: replace(car, lines=None)}, devices={**state.devices})
+    return state.but(cars={**state.cars, box: car._replace(lines=None)}, devices={**state.devices})
 
 
 def hold(state: State, box: WallboxConfig) -> str:
@@ -123,7 +123,7 @@ def told(config: Config, state: State, setpoints: Mapping[str, Setpoint]) -> Map
         reason = setpoint.reason
         if known.confirmed == 1:
             reason = f"{reason}; on one phase: {known.reason}" if known.reason else f"{reason}; on one phase"
-        changed[box.id] = replace(setpoint, phases=known.wanted, reason=reason)
+        changed[box.id] = setpoint._replace(phases=known.wanted, reason=reason)
     return changed
 
 
