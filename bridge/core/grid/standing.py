@@ -7,6 +7,7 @@ good reasons, so a limit holds until it is changed, or until the time is over th
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision
@@ -45,6 +46,7 @@ def told(
     )
 
 
+@lru_cache(maxsize=8)
 def least_w(config: Config) -> float | None:
     """What the controllable devices of the house may draw at least, in watts; None: there are none."""
     count = config.grid.controllable_devices
