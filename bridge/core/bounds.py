@@ -22,6 +22,7 @@ from bridge.core.tree import CONTROLLABLE, FIRST_GROUP, HOUSE, LINES, NOWHERE, P
 from bridge.core.variables import fresh
 
 _NO_LIMIT = Limit(math.inf, "no limit", "config")
+_NO_LOAD: PerLine = (0.0, 0.0, 0.0)
 _UNBOUNDED, _UNLIMITED, _CERTAIN = (math.inf,) * SLOTS, (_NO_LIMIT,) * SLOTS, (0.0,) * SLOTS
 
 
@@ -53,7 +54,7 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
     limits: list[Limit] = []
     doubts: list[float] = []
     told: set[int] = set()
-    house_load: PerLine = (0.0, 0.0, 0.0)
+    house_load = _NO_LOAD
     for number, place in enumerate(tree(books.config).places):
         if not (place.by_line or place.by_total):
             rooms += _UNBOUNDED
@@ -61,16 +62,19 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
             doubts += _CERTAIN
             continue
         said = _house(books, grid, place) if number == HOUSE else _place(books, place)
-        seen = books.state.load(number)
-        load = _exceeding(seen, said)
-        more = [max(0.0, most - line) for most, line in zip(seen.most, load, strict=True)]
-        doubts += [*more, sum(more)]
+        load = _NO_LOAD
+        if seen := books.state.loads.get(number):
+            load = _exceeding(seen, said)
+            more = [max(0.0, most - line) for most, line in zip(seen.most, load, strict=True)]
+            doubts += [*more, sum(more)]
+        else:
+            doubts += _CERTAIN
         if number == HOUSE:
             house_load = load
             load = overdraft.added(books.state.overdraft, load, books.now)
         elif number == CONTROLLABLE:
             # What the house feeds in belongs to the cars; what it draws is none of their business here.
-            load = (min(0.0, sum(house_load)), 0.0, 0.0) if HOUSE in told else (0.0, 0.0, 0.0)
+            load = (min(0.0, sum(house_load)), 0.0, 0.0) if HOUSE in told else _NO_LOAD
         if _told(books, HOUSE if number == CONTROLLABLE else number):
             told.add(number)
         for room, limit in _rooms(books, number, said, load):
