@@ -179,7 +179,7 @@ class _Flood:
         self._basins = {bound: _Basin(bound, max(0.0, left[bound])) for bound in tight}
         self._uses: dict[str, Sequence[tuple[_Basin, int]]] = {}
         for wish in wishes:
-            used = [(self._basins[bound], times) for bound, times in wish.uses if bound in self._basins]
+            used = [(basin, times) for bound, times in wish.uses if (basin := self._basins.get(bound))]
             if used:
                 self._uses[wish.id] = used
                 for basin, _ in used:
@@ -189,8 +189,8 @@ class _Flood:
         self._done: dict[str, Share] = {}
         self._full_at: list[tuple[float, int]] = []
         """(level, bound): not before this level a bound is full."""
-        self._faster: set[_Basin] = set()
-        """Those that fill faster than was reckoned."""
+        self._begun: list[Wish] = []
+        """Those who began to rise since then: their bounds fill faster than was reckoned."""
 
     def levels(self) -> dict[str, Share]:
         """Where each box ends that counts at one of the tight bounds."""
@@ -206,16 +206,16 @@ class _Flood:
                 self._stop(wish, level, None)
             elif wish.id not in self._done:
                 self._rising.add(wish.id)
+                self._begun.append(wish)
                 self._change(wish, level, wish.weight)
-                self._faster.update([basin for basin, _ in self._uses[wish.id]])
         self._fill(math.inf)
         return self._done
 
     def _fill(self, level: float) -> None:
         """Stop everybody at those bounds that become full up to this level."""
-        for basin in self._faster:
+        for basin in {basin for wish in self._begun for basin, _ in self._uses[wish.id]}:
             heappush(self._full_at, (basin.full_at(), basin.number))
-        self._faster.clear()
+        self._begun.clear()
         while self._full_at and self._full_at[0][0] <= level:
             foreseen, bound = heappop(self._full_at)
             full = self._basins[bound].full_at()
@@ -240,9 +240,9 @@ class _Flood:
     def _change(self, wish: Wish, level: float, weight: float) -> None:
         """A box begins or ceases to rise: each of its bounds fills faster or slower from here on."""
         for basin, times in self._uses[wish.id]:
-            if basin.rate:
+            if basin.since != level:
                 basin.left -= basin.rate * (level - basin.since)
-            basin.since = level
+                basin.since = level
             basin.rate += times * weight
 
 
