@@ -77,8 +77,7 @@ class Count(NamedTuple):
     mono: float
 
 
-@dataclass(frozen=True, slots=True)
-class Counter:
+class Counter(NamedTuple):
     """A wallbox's energy counter as far as it is believed, and what it counted since the car was connected.
 
     ``doubted`` does not follow from what is ``believed``, and the next reading has not borne it out yet. ``since`` is
