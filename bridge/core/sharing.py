@@ -91,6 +91,8 @@ def _admit(wishes: Sequence[Wish], shares: dict[str, Share], left: list[float]) 
     waits longest its minimum is kept free everywhere it counts: else those that need less, or fewer lines, always come
     first.
     """
+    if not wishes:
+        return []
     start, free = list(left), left
     kept_free: set[int] = set()
     admitted = []

@@ -56,8 +56,9 @@ def accept(
         name = spelled[3:] if spelled[:3].casefold() == "cm." else spelled
         if not is_name(name):
             raise Refused(f"{spelled[:80]!r} is no name: letters, digits and _, and no word of the formula language")
-        accepted[fold(name)] = (name, _accepted(config, name, expression, source))
-        lasting[fold(name)] = _lasting(name, more[0] if more else None)
+        key = fold(name)
+        accepted[key] = (name, _accepted(config, name, key, expression, source))
+        lasting[key] = _lasting(name, more[0] if more else None)
     if source == "smgw" and (off := barred(config, state, accepted, {key: pair[1] for key, pair in accepted.items()})):
         reasons = (f"{accepted[key][0]}: smgw.functions.{function} is switched off" for key, function in off.items())
         raise Refused("; ".join(reasons), forbidden=True)
@@ -87,10 +88,10 @@ def _lasting(name: str, ttl_s: object) -> float | None:
     raise Refused(f"{name}: ttl is a number of seconds above 0, at most {MAX_TTL_S:.0f}")
 
 
-def _accepted(config: Config, name: str, expression: float | str, source: str) -> Formula:
-    if fold(name) in config.contact_ids:
+def _accepted(config: Config, name: str, key: str, expression: float | str, source: str) -> Formula:
+    if key in config.contact_ids:
         raise Refused(f"{name} is a contact and cannot be set", forbidden=True)
-    declared = config.declared.get(fold(name), (name, _UNDECLARED))[1]
+    declared = config.declared.get(key, (name, _UNDECLARED))[1]
     if source not in declared.writers:
         writers = ", ".join(declared.writers) or "nobody"
         raise Refused(f"{name} may not be set through {source}; writers: {writers}", forbidden=True)
