@@ -54,6 +54,9 @@ from bridge.storage.reading import span
 
 logger = logging.getLogger(__name__)
 
+GARBAGE = 10_000
+"""So many more objects than at the last garbage collection make another one."""
+
 PASSWORD_VARIABLE = "SMGW_BRIDGE_ADMIN_PASSWORD"
 
 
@@ -275,9 +278,11 @@ class App:
         # Many small threads share one interpreter: the one with a register to write shall not wait 5 ms for it.
         sys.setswitchinterval(0.0005)
         self._parts.start()
-        # What lives as long as the process need not be looked at again by every garbage collection.
+        # What lives as long as the process need not be looked at again by every garbage collection. What a round makes
+        # goes without one, so they may be rare: each holds up a set for half a millisecond.
         gc.collect()
         gc.freeze()
+        gc.set_threshold(GARBAGE)
         notify("READY=1")
 
     def stop(self) -> None:
