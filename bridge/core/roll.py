@@ -7,6 +7,7 @@ changed, so that a grid command only meets the wallboxes it can concern.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from bridge.core import limits
 from bridge.core.config import Config, WallboxConfig
@@ -28,10 +29,16 @@ def called(config: Config, state: State, before: Roll | None) -> Roll:
     for box in config.wallboxes:
         device, offer = state.device(box.id), state.offer(box.id)
         if _is_idle(box, device, offer):
-            idle[box.id] = Setpoint(0.0, limits.able(box).amount, 0.0, unready(device), "wallbox")
+            idle[box.id] = _resting(limits.able(box).amount, unready(device))
         else:
             present.append(Present(box, device, offer, state.cars.get(box.id)))
     return Roll(config, state.devices, state.offers, idle, tuple(present), _alarms(config, state))
+
+
+@cache
+def _resting(most_a: float, why: str) -> Setpoint:
+    """The setpoint of a wallbox that is idle; the same object each round, so that nobody looks at it twice."""
+    return Setpoint(0.0, most_a, 0.0, why, "wallbox")
 
 
 def unready(device: Device) -> str:
