@@ -91,8 +91,8 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
 
 def counted(config: Config, found: Bounds, present: Present, lines: tuple[int, ...], single: int | None) -> Uses:
     """Where a wallbox counts that draws on ``lines``, and how often (:func:`bridge.core.tree.uses`)."""
-    box, device = present.box, present.device
-    return uses(config, box.id, lines, single, found.told if is_blind(box, device) else NOWHERE)
+    twice = found.told if found.told and is_blind(present.box, present.device) else NOWHERE
+    return uses(config, present.box.id, lines, single, twice)
 
 
 def groups(config: Config, found: Bounds) -> Mapping[str, GroupDecision]:
