@@ -35,6 +35,7 @@ from bridge.hub import Hub
 from bridge.modbus import load
 from bridge.modbus.address import Where, locate
 from bridge.modbus.edge import ModbusEdge
+from bridge.modbus.plan import sweep_s
 from bridge.modbus.profile import Profile, capability
 from bridge.modbus.quantities import QUANTITIES
 from bridge.mqtt.edge import MqttEdge
@@ -120,8 +121,11 @@ def prepare(
     config = configuration.load(path, check, text)
     by_id = {device.id: profiles[device.profile] for device in config.devices if device.fed_by == "modbus"}
     able = {id: known for id, profile in by_id.items() if (known := capability(profile))}
+    sweeps = {id: sweep_s(profile) for id, profile in by_id.items()}
+    meters = tuple(meter.paced(sweeps.get(meter.id, 0.0)) for meter in config.meters)
     boxes = (box.able(able[box.id]) if box.id in able else box for box in config.wallboxes)
-    return Setup(replace(config, wallboxes=tuple(boxes)), by_id, path, state_dir)
+    paced = tuple(box.paced(sweeps.get(box.id, 0.0)) for box in boxes)
+    return Setup(replace(config, meters=meters, wallboxes=paced), by_id, path, state_dir)
 
 
 def _folderless(leaves: Sequence[Leaf], path: Path) -> Iterable[tuple[Leaf, str]]:

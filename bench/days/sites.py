@@ -29,7 +29,7 @@ GARAGE = (
 def box(number: int, manners: Manners, **more: object) -> WallboxConfig:
     """A wallbox; it is told what its model can do as if from a profile."""
     made = WallboxConfig(f"E{number}", "keba-p30", f"127.0.0.1:{600 + number}", **more)  # type: ignore[arg-type]
-    return made.able(Capability(6.0, 32.0, 0.1, manners.gap_s))
+    return made.able(Capability(6.0, 32.0, 0.1, manners.gap_s)).paced(manners.sweep_s)
 
 
 def home(

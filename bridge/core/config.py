@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping
 from copy import copy
 from dataclasses import dataclass, field, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from bridge.core.allowed import AtLeast, Between, Matching, Passing
 from bridge.core.formulas import Formula, fold, is_name
@@ -192,6 +192,7 @@ def fed_by(profile: str) -> FedBy:
 
 _POLLED_PATIENCE_S = 5.0
 _FED_PATIENCE_S = 60.0
+_POLLS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,12 +248,22 @@ class DeviceConfig:
     topics: Mapping[QuantityName, SourceConfig] = field(default_factory=dict)
     fed_by: FedBy = field(default="modbus", init=False)
     patience_s: float = field(default=_POLLED_PATIENCE_S, init=False)
-    """How old its readings may be to be believed: three polls, but not less than 5 s, or 60 s when others feed it."""
+    """How old its readings may be to be believed: three polls, as long as they take, but not less than 5 s, or 60 s
+    when others feed it."""
+    sweep_s: float = field(default=0.0, init=False)
+    """So long its model takes for one poll."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "fed_by", fed_by(self.profile))
         least_s = _FED_PATIENCE_S if self.fed_by in ("http", "mqtt") else _POLLED_PATIENCE_S
-        object.__setattr__(self, "patience_s", max(least_s, 3 * self.poll_s))
+        object.__setattr__(self, "patience_s", max(least_s, _POLLS * self.poll_s))
+
+    def paced(self, sweep_s: float) -> Self:
+        """The same device, knowing that its model takes so long for one poll, in seconds."""
+        known = copy(self)
+        object.__setattr__(known, "sweep_s", sweep_s)
+        object.__setattr__(known, "patience_s", max(self.patience_s, _POLLS * sweep_s))
+        return known
 
 
 @dataclass(frozen=True, slots=True)

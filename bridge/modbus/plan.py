@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from itertools import groupby
 from typing import NamedTuple
 
-from bridge.modbus.cells import Cell
+from bridge.modbus.cells import Cell, cells
+from bridge.modbus.profile import Profile
 
 
 class Block(NamedTuple):
@@ -33,6 +34,13 @@ def plan(cells: Iterable[Cell], max_block: int, allow_gaps: bool) -> tuple[Block
     for _, neighbours in groupby(ordered, key=lambda cell: (cell.unit, cell.read)):
         blocks += _blocks(list(neighbours), max_block, allow_gaps)
     return tuple(blocks)
+
+
+def sweep_s(profile: Profile) -> float:
+    """How long it takes at least to read a device when slow values are due, too, in seconds: the gaps it wants."""
+    at = profile.connection
+    wanted = [cell for cell in cells(profile, at.unit).values() if cell.poll != "once"]
+    return len(plan(wanted, at.max_block, at.allow_gaps)) * at.repeat * at.gap_ms / 1000
 
 
 def split(block: Block) -> tuple[Block, ...]:

@@ -73,24 +73,24 @@ LOWERED = Offer(confirmed_a=8.0, lowered=(100.0, 16.0), raised_mono=50.0)
 
 
 @pytest.mark.parametrize(
-    ("began", "raised", "drawn", "most"),
+    ("began", "raised", "drawn", "most"),  # began below 0: it has been quiet since then
     [
         pytest.param(60, 50, {98: 10, 99: 10, 101: 10}, 10, id="settled: it will not draw more"),
         pytest.param(99, 50, {98: 0, 99: 1, 101: 3}, inf, id="it begins to draw: it may go up to 16 A first"),
-        pytest.param(None, 50, {98: 0, 99: 0, 101: 0}, inf, id="it may begin at any moment"),
+        pytest.param(-80, 50, {98: 0, 99: 0, 101: 0}, inf, id="it may begin at any moment"),
+        pytest.param(-70, 98, {98: 0, 99: 0, 101: 0}, 0, id="it has not begun for half a minute"),
         pytest.param(20, 98, {98: 6, 99: 6, 101: 6}, inf, id="it has not followed the rise to 16 A yet"),
         pytest.param(20, 98, {99: 6, 101: 16, 104: 8}, 8, id="it was seen to come down"),
         pytest.param(20, 98, {97: 16, 99: 6, 101: 6}, inf, id="it had come down before"),
         pytest.param(20, 98, {97: 6, 98: 16, 101: 7}, 7, id="it came down at once"),
     ],
 )
-def test_what_a_car_may_draw_until_it_obeys(
-    began: float | None, raised: float, drawn: dict[int, float], most: float
-) -> None:
+def test_what_a_car_may_draw_until_it_obeys(began: float, raised: float, drawn: dict[int, float], most: float) -> None:
     readings = [(float(at), {"state": "C", **currents(amperes)}) for at, amperes in sorted(drawn.items(), reverse=True)]
     device = Device(True, "", readings[0][1], readings[0][0], tuple(readings[1:]))
-    offer = replace(LOWERED, raised_mono=float(raised))
-    assert cars.may_draw_a(BOX, cars.Car(10.0, drawing_since=began), device, offer, 230.0) == most
+    offer = LOWERED._replace(raised_mono=float(raised))
+    car = Car(10.0, drawing_since=began) if began > 0 else Car(10.0, quiet_since=-began)
+    assert cars.may_draw_a(BOX, car, device, offer, 230.0) == most
 
 
 @given(st.lists(st.floats(0, 32), min_size=1, max_size=40))

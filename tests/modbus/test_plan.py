@@ -5,8 +5,9 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.modbus import load
 from bridge.modbus.cells import Cell
-from bridge.modbus.plan import Block, plan, split
+from bridge.modbus.plan import Block, plan, split, sweep_s
 
 
 @st.composite
@@ -61,3 +62,9 @@ def test_neighbours_are_read_together_and_gaps_only_when_allowed() -> None:
 def test_a_refused_block_first_loses_its_gaps() -> None:
     (block,) = plan([Cell("a", 1, 0), Cell("b", 1, 1), Cell("c", 1, 9)], 10, allow_gaps=True)
     assert [(b.address, b.width) for b in split(block)] == [(0, 2), (9, 1)]
+
+
+def test_a_slow_device_takes_its_time() -> None:
+    """KEBA answers each value by itself, and wants half a second between two questions."""
+    assert sweep_s(load.load("keba-p30")) >= 6 * 0.5
+    assert sweep_s(load.load("alfen-eve")) == 0.0

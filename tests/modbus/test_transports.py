@@ -195,6 +195,17 @@ def mistakes(tmp_path: Path, text: str) -> list[str]:
     return []
 
 
+def test_readings_of_a_slow_device_are_believed_for_longer(tmp_path: Path) -> None:
+    file = tmp_path / "bridge.yaml"
+    file.write_text(
+        SITE.replace("ADDRESS", "10.0.0.2") + "wallboxes: [{id: E1, profile: keba-p30, address: 10.0.0.3}]\n"
+    )
+    config = app.prepare(file).config
+    assert config.meters[0].patience_s == 5.0
+    assert config.wallboxes[0].patience_s > 9.0, "it takes more than 3 s for all its values"
+    assert config.wallboxes[0].capability.gap_s == 5.0
+
+
 @pytest.mark.parametrize(
     ("address", "mistake"),
     [

@@ -66,7 +66,7 @@ wallboxes:
         """Status, document and receipt number of a request."""
         url = f"http://127.0.0.1:{self.http}{query}"
         done = subprocess.run(
-            ["curl", "-si", "-m", "20", "--user", f"admin:{PASSWORD}", url], capture_output=True, text=True, check=False
+            ["curl", "-si", "-m", "40", "--user", f"admin:{PASSWORD}", url], capture_output=True, text=True, check=False
         )
         head, _, body = done.stdout.partition("\n\n")
         receipt = re.search(r"(?im)^x-receipt: (\d+)", head)
@@ -121,8 +121,8 @@ def house(tmp_path: Path) -> Iterator[House]:
 
 
 def test_avail_50_becomes_amperes_in_registers_and_values_on_mqtt(house: House) -> None:
-    assert house.until(lambda: house.charging("E2", "E3")), house.log.read_text()
-    status, answer, receipt = house.curl("/cnf?cmd=set_cm_vars&name=AVAIL&val=50&confirm=15")
+    assert house.until(lambda: house.charging("E1", "E2", "E3"), 60), house.log.read_text()
+    status, answer, receipt = house.curl("/cnf?cmd=set_cm_vars&name=AVAIL&val=50&confirm=30")
     assert (status, answer) == (200, "ok")
     boxes = house.wallboxes(receipt)
     assert {box["state"] for box in boxes.values()} == {"confirmed"}

@@ -17,6 +17,8 @@ FULL_A = 3.0
 """Only a car that draws this much on one line tells anything about the others."""
 QUIET_S = 60.0
 """A car that could charge and has not for so long gives its share back."""
+STARTING_S = 30.0
+"""A car that could charge and has not begun to for so long is not just about to."""
 SPAN_S = 5.0
 """The highest current of the last one to two of these is what the car uses."""
 HEADROOM_A = 1.5
@@ -106,8 +108,7 @@ def may_draw_a(box: WallboxConfig, car: Car | None, device: Device, offer: Offer
     drawn = _highest(box, device.values, voltage)
     if drawn is None or car is None:
         return float("inf")
-    began = max(offer.raised_mono, car.drawing_since if car.drawing_since is not None else float("inf"))
-    if device.mono - began >= FOLLOWING_S:
+    if _is_settled(car, device.mono, offer):
         return drawn
     lowered_mono, obeyed_a = offer.lowered[0], offer.ceiling_a or 0.0
     readings = [(device.mono, device.values), *device.before]
@@ -115,6 +116,13 @@ def may_draw_a(box: WallboxConfig, car: Car | None, device: Device, offer: Offer
     # From the last reading before it was told.
     was_above = any((_highest(box, values, voltage) or 0.0) > obeyed_a for _, values in readings[: later + 1])
     return drawn if later and was_above and drawn <= obeyed_a else float("inf")
+
+
+def _is_settled(car: Car, mono: float, offer: Offer) -> bool:
+    """Whether a car has taken what it wants of what it was offered before it was told to come down."""
+    if car.drawing_since is None:
+        return car.quiet_since is not None and mono - car.quiet_since >= STARTING_S
+    return mono - max(offer.raised_mono, car.drawing_since) >= FOLLOWING_S
 
 
 def _highest(box: WallboxConfig, values: Values, voltage: float) -> float | None:

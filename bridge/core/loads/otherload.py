@@ -12,7 +12,6 @@ The highest result of the last seconds holds (:data:`WINDOW_S`): a rise counts a
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 
 from bridge.core.config import Config, WallboxConfig
@@ -43,6 +42,8 @@ _PROOFS = 3
 """After so many changes to which it answered the wrong way, and none to which it did not, there is no doubt."""
 _UNSTEADY_S = 12.0
 """After so long with cars in motion the reading that leaves least for them counts."""
+_SWEEPS = 3
+"""A car in motion shows in so many readings of a wallbox: before, while, after."""
 
 
 def other_load(load: Load) -> PerLine:
@@ -92,7 +93,8 @@ def _observed(config: Config, state: State, event: Read, place: Place, load: Loa
     lowest = _less(drawn, (high for _, high in (*measured, *blind)))
     load = load._replace(sample=None)
     if any(high - low > _STEADY_A for high, low in zip(highest, lowest, strict=True)):
-        if load.told and event.mono - load.steady_mono < _UNSTEADY_S:
+        slowest_s = max(box.sweep_s for box in online)
+        if load.told and event.mono - load.steady_mono < _UNSTEADY_S + _SWEEPS * slowest_s:
             # It holds on; but more than the cars were seen to draw at most is not theirs.
             return _noted(load, event.mono, higher(other_load(load), lowest))
         return _noted(load._replace(told=highest), event.mono, highest)
@@ -204,22 +206,20 @@ def _around(config: Config, box: WallboxConfig, state: State, since: float) -> t
     """The least and the most a wallbox drew around a meter reading; None: it measures nothing.
 
     What a meter shows may be as old as :data:`_LAG_S`: the readings of the wallbox from before that to the first one
-    after it count. A reading is as old as the beginning of its poll, and slow wallboxes take seconds for one: what it
-    says is certainly from before a moment only if the next poll had begun by then.
+    after it count. A reading is stamped with the beginning of its poll, and slow wallboxes take seconds for one: only
+    when that is over, too, what it says is from before.
     """
     known = state.devices[box.id]
     readings = [(known.mono, known.values), *known.before]
     later = sum(mono >= since for mono, _ in readings)
     least = most = None
-    next_mono = math.inf
     for mono, values in readings[max(0, later - 1) :]:
         if (drawn := line_currents(values, box.lines, config.grid.voltage)) is None:
             break
         least = _lower(least, drawn) if least else drawn
         most = higher(most, drawn) if most else drawn
-        if next_mono <= since - _LAG_S:
+        if mono + box.sweep_s <= since - _LAG_S:
             break
-        next_mono = mono
     return (least, most) if least and most else None
 
 
