@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
-from bench import days, deciding, doors, failures, footprint, latency, reading, scale, table
+from bench import channel, days, deciding, doors, failures, footprint, latency, reading, scale, table
 from bench.table import Row
 
-PARTS = ("latency", "deciding", "days", "failures", "doors", "profiles", "scale", "footprint")
+PARTS = ("latency", "deciding", "days", "failures", "doors", "channel", "profiles", "scale", "footprint")
 
 
 def main() -> int:
@@ -60,6 +60,8 @@ def _measured(part: str, quick: bool) -> Iterator[Row]:
         return failures.run(failures.Effort(4, (1.0,)) if quick else failures.Effort(40, (1.0, 3.0, 6.0)))
     if part == "doors":
         return doors.run(doors.Effort(2, 300) if quick else doors.Effort(5, 1000))
+    if part == "channel":
+        return channel.run(channel.Effort(3, 4, 4) if quick else channel.Effort(30, 10, 20))
     if part == "profiles":
         return reading.run(1, 0.0, 2.0) if quick else reading.run(5, 3.0, 10.0)
     if part == "days":

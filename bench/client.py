@@ -43,10 +43,11 @@ def values(count: int) -> list[int]:
 
 
 class Client:
-    """One connection to the bridge or the floor, logged in."""
+    """One connection to the bridge or the floor, logged in; to the port, or one that is there already."""
 
-    def __init__(self, port: int) -> None:
-        self._socket = socket.create_connection(("127.0.0.1", port), 10)
+    def __init__(self, to: int | socket.socket) -> None:
+        self._socket = socket.create_connection(("127.0.0.1", to), 10) if isinstance(to, int) else to
+        self._socket.settimeout(10)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def __enter__(self) -> Client:

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 from bench.client import PASSWORD, WATTS_PER_AVAIL, Client
-from bridge.smgw.issue import Wish
+from bridge.smgw.issue import CURVE, Wish
 from bridge.smgw.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -49,7 +49,8 @@ def wait_for(holds: Callable[[], bool], what: str, timeout_s: float = 20.0) -> N
         time.sleep(0.01)
 
 
-def _answers(port: int) -> bool:
+def answers(port: int) -> bool:
+    """Whether somebody listens on a port."""
     try:
         socket.create_connection(("127.0.0.1", port), 1).close()
     except OSError:
@@ -69,7 +70,7 @@ class Broker:
             "persistence false\nlog_dest none\n"
         )
         self._process = subprocess.Popen(["mosquitto", "-c", str(path)], stderr=subprocess.DEVNULL)
-        wait_for(lambda: _answers(self.port), "mosquitto listens")
+        wait_for(lambda: answers(self.port), "mosquitto listens")
 
     def __enter__(self) -> Broker:
         return self
@@ -87,7 +88,7 @@ class Broker:
 class Bridge:
     """``smgw-bridge run`` on a site of bench devices, ``cars`` of whose wallboxes charge.
 
-    ``more`` are further lines of its configuration, ``papers`` the names of certificates it has.
+    ``more`` are further lines of its configuration, ``papers`` the names of certificates it has, on ``curve``.
     """
 
     def __init__(
@@ -98,6 +99,7 @@ class Bridge:
         cars: int = 1,
         more: str = "",
         papers: Sequence[str] = (),
+        curve: str = CURVE,
     ) -> None:
         self.port = free_port()
         self._folder = TemporaryDirectory(prefix="bench-")
@@ -105,7 +107,7 @@ class Bridge:
         (folder / "bridge.yaml").write_text(_site(self.port, broker.port, boxes, meters, cars) + more)
         self.store = Store(folder / "state" / "certificates")
         for name in papers:
-            self.store.create(name, Wish(name))
+            self.store.create(name, Wish(name, curve=curve))
         self._log = folder / "log"
         files = ["-c", str(folder / "bridge.yaml"), "--state-dir", str(folder / "state")]
         environment = {**os.environ, "SMGW_BRIDGE_ADMIN_PASSWORD": PASSWORD}
@@ -140,7 +142,7 @@ class Bridge:
     def _is_healthy(self) -> bool:
         if self._process.poll() is not None:
             raise RuntimeError(f"the bridge ended:\n{self._log.read_text()[-2000:]}")
-        if not _answers(self.port):
+        if not answers(self.port):
             return False
         with Client(self.port) as client:
             return client.get("/healthz") == 200
