@@ -65,26 +65,31 @@ class Check:
     def _certificate(self, name: str) -> bool:
         ours = name == self._config.certificate
         place = f"certificate: {name}, {'ours' if ours else 'theirs'}"
-        advice = "give them a new one of ours" if ours else "ask for theirs"
         try:
             certificate = self._store.load(name)
         except BridgeError as error:
-            self._failed(str(error), advice)
+            self._failed(f"certificate: {error}", "give them one of ours" if ours else "ask for theirs")
             return False
         if problem := self._problem(certificate, ours):
-            self._failed(f"{place}: {problem}", advice)
+            self._failed(f"{place}: {problem[0]}", problem[1])
             return False
         soon = expiry_warning(certificate.not_after, time.time())
         end = soon or f"valid until {iso(certificate.not_after)}"
         self._ok(f"{place}: {certificate.key_type}, {end}, SHA-256 {certificate.fingerprint}")
         return True
 
-    def _problem(self, certificate: Certificate, ours: bool) -> str | None:
+    def _problem(self, certificate: Certificate, ours: bool) -> tuple[str, str] | None:
+        """Text and advice; None when there is none."""
         if ours and not certificate.has_key:
-            return "it has no private key, so it cannot be ours"
-        if not certificate.not_before <= time.time() <= certificate.not_after:
-            return f"valid from {iso(certificate.not_before)} to {iso(certificate.not_after)} only"
-        return misfit(self._config.crypto, certificate)
+            return "it has no private key, so it cannot be ours", "give them one of ours"
+        now, begins, ends = time.time(), certificate.not_before, certificate.not_after
+        if not begins <= now <= ends:
+            problem = "it has expired" if now > ends else "it is not valid yet"
+            text = f"{problem}: valid from {iso(begins)} to {iso(ends)}, the clock here says {iso(now)}"
+            return text, "give them a new one of ours" if ours else "ask for their new one"
+        if unfit := misfit(self._config.crypto, certificate):
+            return unfit, "ask for the curve of the HAN interface: smgw.crypto and both certificates must be on it"
+        return None
 
     # --------------------------------------------------------------------------------------------------- door
 
@@ -155,10 +160,10 @@ class Check:
         except ssl.SSLError as error:
             raise diagnosis.of_tls(error) from error
         except OSError as error:
-            raise diagnosis.cut_off(destination) from error
+            raise diagnosis.cut_off(destination, self._config.tunnel == "socks5") from error
         else:
             if not words:
-                raise diagnosis.cut_off(destination)
+                raise diagnosis.cut_off(destination, self._config.tunnel == "socks5")
             self._ok(f"destination: {destination} is connected and speaks first")
 
     async def _another_look(self, error: TunnelError, destination: str | None) -> TunnelError:

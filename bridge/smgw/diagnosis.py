@@ -64,7 +64,7 @@ _HANDSHAKE = {
         ("WRONG_VERSION_NUMBER", "HTTP_REQUEST", "PACKET_LENGTH_TOO_LONG", "RECORD_LAYER_FAILURE"),
         ("what answers there speaks no TLS", ASK_ADDRESS),
     ),
-    "SSLV3_ALERT_ILLEGAL_PARAMETER": ("the gateway does not bear the hello of OpenSSL", _SIDECAR),
+    "SSLV3_ALERT_ILLEGAL_PARAMETER": ("the gateway refuses the hello of OpenSSL", _SIDECAR),
 }
 """OpenSSL's reason to text and advice."""
 
@@ -102,7 +102,7 @@ def of_tls(error: OSError, name: str | None = None) -> TunnelError:
     if alert := _REFUSES_OURS.get(reason):
         return TunnelError("certificate", f"the gateway does not accept our certificate (alert {alert})", ENTER_US)
     if reason == "TLSV1_UNRECOGNIZED_NAME":
-        return TunnelError("destination", f"the gateway knows no {name}", _enter(name))
+        return _unknown_name(name)
     if known := _HANDSHAKE.get(reason):
         return TunnelError("tls", f"{known[0]} ({reason.lower()})", known[1])
     if isinstance(error, ConnectionAbortedError):  # asyncio: the handshake has taken too long
@@ -111,8 +111,16 @@ def of_tls(error: OSError, name: str | None = None) -> TunnelError:
         text = "the gateway hangs up during the handshake"
         if name:
             return TunnelError("tls", f"{text}; it may not know {name}", f"{_enter(name)}; else {ENTER_US}")
-        return TunnelError("tls", text, ENTER_US)
+        return TunnelError("tls", text, f"{ENTER_US}; else ask what its log says")
     return TunnelError("tls", f"the handshake fails: {reason.lower() or error}", "tell them this text")
+
+
+def _unknown_name(name: str | None) -> TunnelError:
+    """Alert ``unrecognized_name`` (RFC 6066, 3), which is also what some send to a hello without any name."""
+    if name:
+        return TunnelError("destination", f"the gateway knows no {name}", _enter(name))
+    text = "the gateway wants a destination as TLS-SNI, and our hello names none"
+    return TunnelError("tls", text, "ask whether this port takes SOCKS5 or TLS-SNI (smgw.tunnel)")
 
 
 def _of_their_certificate(error: ssl.SSLCertVerificationError) -> TunnelError:
@@ -137,12 +145,20 @@ def closed_early(version: str | None) -> TunnelError:
     if version == "TLSv1.3":
         text = "the gateway hangs up after the handshake, so it does not accept our certificate"
         return TunnelError("certificate", text, ENTER_US)
-    return TunnelError("socks", "the gateway hangs up before SOCKS begins", f"ask for SOCKS5 on this port; {ENTER_US}")
+    return TunnelError(
+        "socks", "the gateway hangs up before SOCKS begins", f"ask for SOCKS5 on this port; else {ENTER_US}"
+    )
 
 
-def cut_off(where: str) -> TunnelError:
-    """The way to the destination was open, and was closed before anybody said anything."""
-    advice = f"ask whether {where} can be reached from the gateway; {ENTER_US}"
+def cut_off(where: str, granted: bool) -> TunnelError:
+    """The way to the destination was open, and was closed before anybody said anything.
+
+    ``granted``: the proxy has said that it has connected. Then the gateway took our certificate and reached the
+    destination; by TLS-SNI one cannot know.
+    """
+    advice = f"ask whether the gateway or {where} hangs up"
+    if not granted:
+        advice = f"ask whether {where} can be reached from the gateway; else {ENTER_US}"
     return TunnelError("destination", f"{where}: the connection is made, and closed at once", advice)
 
 

@@ -114,7 +114,7 @@ class Tunnel:
         where = f"{host}:{port}"
         try:
             async with asyncio.timeout(ANSWER_S):
-                streams = await asyncio.open_connection(host, port)
+                streams = await _connected(host, port)
         except OSError as error:
             raise (diagnosis.of_sidecar if self.config.sidecar else diagnosis.of_tcp)(error, where) from error
         # A connection may be idle for hours. When the gateway is gone without a word, we want to know within a minute.
@@ -173,6 +173,25 @@ async def _negotiate(
         text = f"{where}: the gateway hangs up instead of connecting"
         raise TunnelError("destination", text, f"ask for {where} to be entered in the proxy profile") from error
     passed("destination", f"connected to {where}")
+
+
+class _Protocol(asyncio.StreamReaderProtocol):
+    """Ends with the other side, before TLS as in it.
+
+    A gateway may hang up in the moment between the handshake and the switch of asyncio's streams to TLS. Theirs would
+    ask for a half-closed connection then, and asyncio complain of that on standard error.
+    """
+
+    def eof_received(self) -> bool:
+        super().eof_received()
+        return False
+
+
+async def _connected(host: str, port: int) -> Streams:
+    loop = asyncio.get_running_loop()
+    reader = asyncio.StreamReader()
+    transport, protocol = await loop.create_connection(lambda: _Protocol(reader), host, port)
+    return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
 
 
 def _is_address(host: str) -> bool:

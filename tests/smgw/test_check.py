@@ -16,13 +16,14 @@ from pathlib import Path
 import pytest
 
 from bridge.core.gateway import SmgwConfig
+from bridge.smgw import diagnosis
 from bridge.smgw.bundle import key_pem
 from bridge.smgw.check import Check
 from bridge.smgw.issue import Wish, self_signed
 from bridge.smgw.store import Store
 from tests.mqtt.brokers import free_port
 from tests.smgw import rig
-from tests.smgw.rig import Papers, gateway
+from tests.smgw.rig import Papers, gateway, stunnel
 from tests.smgw.test_relay import echoing
 
 pytestmark = pytest.mark.system("stunnel4", "microsocks", "openssl")
@@ -76,6 +77,24 @@ def test_a_far_end_that_hangs_up(tmp_path: Path, papers: Papers) -> None:
         threading.Thread(target=lambda: far.accept()[0].close()).start()
         lines = told(papers, rig.config(port), f"127.0.0.1:{far.getsockname()[1]}")
     assert "closed at once" in lines[-1]
+    assert "our certificate" not in lines[-1], "the proxy has let us through"
+    assert "our certificate" in diagnosis.cut_off("a.example:1", granted=False).advice
+
+
+def test_a_gateway_that_hangs_up_right_after_the_handshake(
+    tmp_path: Path, papers: Papers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """asyncio has nothing to add to what is told, whichever of its callbacks comes first."""
+
+    def hang_up() -> None:
+        for _ in range(10):
+            proxy.accept()[0].close()
+
+    with socket.create_server(("127.0.0.1", 0)) as proxy, stunnel(tmp_path, papers, proxy.getsockname()[1]) as port:
+        threading.Thread(target=hang_up).start()
+        for _ in range(10):
+            assert "hangs up before SOCKS begins" in told(papers, rig.config(port), "a.example:1")[-1]
+    assert not caplog.records
 
 
 def test_nobody_is_there(papers: Papers) -> None:
