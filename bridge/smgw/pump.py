@@ -23,6 +23,8 @@ async def pump(one: Streams, other: Streams, longest_s: float) -> None:
     finally:
         for way in ways:
             way.cancel()
+        for _, writer in (one, other):
+            writer.close()  # at once: whoever is cancelled again while he waits below may never get to it
         await asyncio.gather(close(one[1]), close(other[1]))
 
 
