@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
 from bridge.core.loads.phases import as_switched
-from bridge.core.model import FOLLOWING_S, Device, Load, PerLine, State
+from bridge.core.model import FOLLOWING_S, OBEYING_S, Device, Load, PerLine, State
 from bridge.core.tree import Place, tree
 
 WINDOW_S = 4.0
@@ -183,7 +183,12 @@ def _seen(config: Config, box: WallboxConfig, state: State, mono: float) -> tupl
     if not _online(state, box):
         return _NOTHING, _NOTHING
     if around := _around(config, box, state, mono):
-        return around
+        least, most = around
+        offer = state.offer(box.id)
+        if offer.ceiling_a is not None and state.device(box.id).mono < offer.lowered[0] + OBEYING_S:
+            # It was told to come down, and may have obeyed since it was read.
+            least = _lower(least, _on_lines(box.lines, offer.ceiling_a))
+        return least, most
     # Where more is drawn than may be, it must not be thought that it is this one: its car may draw less already.
     return _blindly(box, state, mono - _LAG_S)[0], _NOTHING
 
