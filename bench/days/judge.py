@@ -59,6 +59,11 @@ class Bound:
                     self.worst_a, self.worst_at = over, moment.at
         self.offering(offered, held)
 
+    def limited(self, at: float, limit_a: float) -> None:
+        """The limit is another one from now on."""
+        if self.history:
+            self.history.append(self.history[-1]._replace(at=at, limit_a=limit_a))
+
     def offering(self, offered: Sequence[float], held: float) -> None:
         """Something else is offered now."""
         if not self.history:

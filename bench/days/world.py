@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
@@ -213,10 +213,16 @@ class World:
         pairs = [(name, value, command.ttl_s) for name, value in command.values.items()]
         self.post(variables.accept(config, pairs, False, command.source, state))
         before = {name: self.initial[name] for name in command.values}
-        self.day.values.update({name: float(value) for name, value in command.values.items()})
+        self._limited({name: float(value) for name, value in command.values.items()})
         if command.ttl_s:
-            self.after(command.ttl_s, lambda: self.day.values.update(before))
+            self.after(command.ttl_s, lambda: self._limited(before))
         self.hunt.stirred(self.now)
+
+    def _limited(self, values: Mapping[str, float]) -> None:
+        """From this moment on other limits are in force, not only from the next second."""
+        self.day.values.update(values)
+        for watched, bound in self.bounds:
+            bound.limited(self.now, watched.limit_a(self.day.values))
 
     def _drain(self) -> None:
         events, self._inbox = self._inbox, []
