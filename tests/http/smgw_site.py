@@ -98,7 +98,9 @@ class SmgwDoor:
     def raw(self, sent: bytes, who: str = "smgw") -> bytes:
         """Everything that comes back for some bytes."""
         with self.connect(who) as wire:
-            wire.sendall(sent)
+            # Who refuses a body may have closed the connection before all of it is sent.
+            with suppress(ConnectionError, ssl.SSLEOFError):
+                wire.sendall(sent)
             with suppress(ConnectionResetError):
                 return read_all(wire)
             return b""

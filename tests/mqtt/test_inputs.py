@@ -39,7 +39,8 @@ MUTE = replace(BOX, setpoint=SetpointConfig("box/set", '{"amp": {current_ma}, "o
 
 def fed_site(box: WallboxConfig = BOX, port: int = 1883) -> Config:
     mqtt = MqttConfig(url=f"mqtt://127.0.0.1:{port}")
-    return replace(site(0, power=3 * 230 * 20), mqtt=mqtt, meters=(METER,), wallboxes=(box,))
+    """40 A for a box that measures nothing, so that as much is kept free as it is offered."""
+    return replace(site(0, power=3 * 230 * 40), mqtt=mqtt, meters=(METER,), wallboxes=(box,))
 
 
 @pytest.mark.parametrize(
@@ -198,7 +199,7 @@ def test_what_a_box_said_before_a_setpoint_could_land_settles_nothing() -> None:
     player.hear("box/amp", "6")
     player.hear("box/car", "idle")
     player.orders()
-    player.hear("tele/SENSOR", '{"ENERGY": {"Power": 6.9}}')
+    player.hear("tele/SENSOR", '{"ENERGY": {"Power": 13.8}}')
     for _ in range(2):
         player.house.wait(0.1)
         player.hear("box/car", "idle")  # the meter's reading counts once the box has been read after it
@@ -291,8 +292,8 @@ def test_in_both_directions_through_a_real_broker(
             publish("tele/SENSOR", SENSOR, retain=True)  # live, though its sender wants it kept
             until(lambda: listener.topics.get("smgw-bridge/meters/M1/power_w") == "1500")
             publish("box/car", "True", retain=True)
-            until(lambda: listener.topics.get("box/amp/set") == "17")  # (13800 - 1500) W / 690 V, whole amperes
-            until(lambda: listener.topics.get("smgw-bridge/wallboxes/E1/confirmed_a") == "17")
+            until(lambda: listener.topics.get("box/amp/set") == "18")  # (27600 - 1500) W / 690 V / 2, whole amperes
+            until(lambda: listener.topics.get("smgw-bridge/wallboxes/E1/confirmed_a") == "18")
         finally:
             bridge.stop()
         until(lambda: listener.topics.get("box/amp/set") == "6")  # left at its least
