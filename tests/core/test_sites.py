@@ -199,7 +199,10 @@ def test_in_the_round_in_which_a_limit_falls_nobody_is_raised(config: Config, na
     for _ in range(3):
         house.obey()
     settled = house.setpoints()
+    # Room is kept free for the one that waits longest. If it waits behind the feeder, it may now not charge at all, and
+    # others that wait for their turn may begin with that room, which nobody has.
+    free = name == "FEEDER" and any(box.group and not settled[box.id] for box in config.wallboxes)
     house.set(**{name: fallen})
     for box, amperes in house.setpoints().items():
         # What rounding down to 0.1 A had left over may find a taker.
-        assert amperes <= settled[box] + 0.3 * len(settled) + DUST
+        assert amperes <= settled[box] + 0.3 * len(settled) + DUST or (free and not settled[box])
