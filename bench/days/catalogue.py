@@ -54,6 +54,11 @@ def _unseen() -> Planned:
     return Planned(home(2, 3, 35.0, (QUICK, SLOW, UNSEEN)), 1800)
 
 
+def _blind() -> Planned:
+    """A car that takes 11 A of whatever it is offered, beside an instant water heater, and nobody measures it."""
+    return Planned(home(5, 1, 25.0, (UNSEEN,), cars=(Car(3, 11.0),)), 1800)
+
+
 def _battery() -> Planned:
     return Planned(home(4, 3, 50.0, (QUICK, SLOW), battery=True), 1800)
 
@@ -92,6 +97,7 @@ DAYS: Sequence[Callable[[], Planned]] = (
     _slow,
     _lossy,
     _unseen,
+    _blind,
     _battery,
     _steps,
     _control,

@@ -105,6 +105,15 @@ def test_a_box_that_measures_nothing_stays_booked_while_its_car_obeys() -> None:
     assert offered_a(played) <= 1.0
 
 
+def test_what_an_unmeasured_car_leaves_unused_is_nobodys_feed_in() -> None:
+    """It takes 11 A of whatever it is offered; then something big comes on, and it might take all of its offer."""
+    unseen = Manners(measures=False)
+    played = world([Car(3, 11.0)], burst(20.0, 300, 360), (unseen,)).play(400)
+    assert played.boxes[0].car.delivered_wh > 0
+    assert excess_as(played) == 0
+    assert offered_a(played) <= 0.5
+
+
 @pytest.mark.parametrize(("first", "house_a"), [(QUICK, 26.0), (Manners(measures=False), 22.0)])
 def test_room_changes_hands_when_the_car_has_let_go(first: Manners, house_a: float) -> None:
     """Two take turns: the quick one may not start before the slow one has obeyed."""
