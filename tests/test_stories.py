@@ -18,7 +18,7 @@ from bridge import schema
 from bridge.config import PLANNED
 from bridge.core.config import Config, Switching
 from bridge.core.decision import Unknown
-from bridge.core.events import Confirmed, Event, Link, PhasesConfirmed
+from bridge.core.events import Capped, Confirmed, Event, Link, PhasesConfirmed
 from bridge.core.formulas import fold
 from bridge.core.model import Now, State
 from bridge.core.rules import overrides
@@ -28,7 +28,7 @@ from tests.core.sites import START, House
 STORIES = sorted((Path(__file__).parent / "stories").glob("*.yaml"))
 ACTIONS = {"restart", "lost", "back", "clear", "smgw", "admin", "mqtt", "refused"}
 ACTIONS |= {"plug", "connected", "unplug", "draws", "meters", "deaf", "hears"}
-ACTIONS |= {"ttl", "house", "follows", "override"}
+ACTIONS |= {"ttl", "house", "follows", "override", "capped"}
 
 Step = Mapping[str, Any]
 
@@ -77,6 +77,10 @@ class Player:
             if door in step:
                 with refused(step):
                     self.house.set(bool(step.get("clear")), door, step.get("ttl"), **step[door])
+        if "capped" in step:
+            told = {"reason": "as the back end says", "lasts_s": None, **step["capped"]}
+            until = None if told["lasts_s"] is None else self.house.utc + told["lasts_s"]
+            self.house.happen(Capped(told["wallbox"], told["current_a"], told["reason"], until))
         if "override" in step:
             wanted = {"flags": "", "current_a": None, "source": "admin", **step["override"]}
             with refused(step):

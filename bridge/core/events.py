@@ -146,3 +146,17 @@ class Override(Event):
     on: frozenset[Switch] = frozenset()
     current_a: float | None = None
     urgent: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, slots=True)
+class Capped(Event):
+    """The back end of a wallbox limits it: the composite of its charging profiles (OCPP 1.6, 3.13; OCPP 2.0.1, K).
+
+    ``current_a`` amperes on each line, None: no limit any more. ``until`` (UTC) it ends by itself, None: with the next.
+    """
+
+    wallbox: str
+    current_a: float | None
+    reason: str
+    until: float | None = None
+    urgent: ClassVar[bool] = True

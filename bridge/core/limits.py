@@ -192,12 +192,18 @@ def wallbox(books: Books, box: WallboxConfig, device: Device, lines: int) -> Lim
         caps.append(books.amperes(box.max_current_a))
     if box.max_power_w is not None:
         caps.append(_watts(books, box.max_power_w, lines))
+    if (told := books.state.caps.get(box.id)) and told.current_a is not None and _holds(told.until, books.now):
+        caps.append(Limit(told.current_a, told.reason, "ocpp"))
     if override := overrides.cap(books.state, box):
         caps.append(override)
     if box.rules:
         view = View(books.config, books.state, books.names, books.now)
         caps += filter(None, [rules.cap(view, box, lines)])
     return min(caps, key=attrgetter("amount")) if len(caps) > 1 else caps[0]
+
+
+def _holds(until: float | None, now: Now) -> bool:
+    return until is None or now.utc < until
 
 
 def _watts(books: Books, formula: Formula, lines: int) -> Limit:

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision, GridDecision, Setpoint
-from bridge.core.events import SetVariables, Switch, Values
+from bridge.core.events import Capped, SetVariables, Switch, Values
 from bridge.core.formulas import Formula
 from bridge.core.grid.ramp import Release
 from bridge.core.loads.phase import Phases
@@ -260,6 +260,8 @@ class State:
     """By wallbox, while one is connected."""
     overrides: Mapping[str, Overridden] = field(default_factory=dict)
     """By wallbox, until its car leaves."""
+    caps: Mapping[str, Capped] = field(default_factory=dict)
+    """By wallbox, what its back end allows."""
     surplus: Surplus | None = None
     holds: Mapping[str, Mapping[RuleConfig, Hold]] = field(default_factory=dict)
     """By wallbox, of those charging rules that remember."""

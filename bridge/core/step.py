@@ -13,6 +13,7 @@ from bridge.core import bounds, limits, offers, setpoints, switching, variables
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.decision import Decision, Setpoint
 from bridge.core.events import (
+    Capped,
     Certificates,
     Confirmed,
     Event,
@@ -137,6 +138,8 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
             return state.but(journal=state.journal.kept(event.through, event.head, event.error))
         case Override():
             return overrides.after(state, event, now)
+        case Capped():
+            return state.but(caps={**state.caps, event.wallbox: event})
     return state
 
 
