@@ -132,6 +132,7 @@ class SmgwEdge:
         for task in rest:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0)  # transports that were closed just now let go of their sockets in the next turn
 
 
 def credentials(store: Store, config: SmgwConfig) -> Credentials:

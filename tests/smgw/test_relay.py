@@ -171,7 +171,8 @@ def test_mqtt_through_the_relay_also_after_the_gateway_was_gone(tmp_path: Path, 
                     before = len(heard)
                     until(lambda known=before: len(heard) > known)
                 until(lambda: not client.is_connected())
-            assert heard == [b"hello 1", b"hello 2"]
+            # At least once: what was not acknowledged before the cut may come again (MQTT, QoS 1).
+            assert sorted({*heard}) == [b"hello 1", b"hello 2"]
     finally:
         client.disconnect()
         client.loop_stop()
