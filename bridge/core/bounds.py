@@ -75,9 +75,11 @@ def bounds(books: Books, grid: GridDecision) -> Bounds:
         elif number == CONTROLLABLE:
             # What the house feeds in belongs to the cars; what it draws is none of their business here.
             load = (min(0.0, sum(house_load)), 0.0, 0.0) if HOUSE in told else _NO_LOAD
-        if _told(books, HOUSE if number == CONTROLLABLE else number):
+        silent = _silent(books, number)
+        # Whether its meters are read, so that its load can be believed to be feed-in.
+        if HOUSE in told if number == CONTROLLABLE else place.meters and not silent:
             told.add(number)
-        for room, limit in _rooms(books, number, said, load):
+        for room, limit in _rooms(said, load, silent):
             rooms.append(room)
             limits.append(limit)
     most = books.config.grid.max_imbalance_a
@@ -142,9 +144,8 @@ def _place(books: Books, place: Place) -> _Said:
     return _Said(line_a, line, total_a, total)
 
 
-def _rooms(books: Books, number: int, said: _Said, load: PerLine) -> Sequence[tuple[float, Limit]]:
-    """The four bounds of a place."""
-    silent = _silent(books, number)
+def _rooms(said: _Said, load: PerLine, silent: tuple[float, Limit] | None) -> Sequence[tuple[float, Limit]]:
+    """The four bounds of a place; ``silent`` replaces what is looser on a line (:func:`_silent`)."""
     found: list[tuple[float, Limit]] = []
     for line in LINES:
         room, limit = math.inf, said.line
@@ -195,11 +196,6 @@ def _silent(books: Books, number: int) -> tuple[float, Limit] | None:
         limit = Limit(least_w, f"{what} {meter} {trouble}: fail-safe {least_w:g} W", "config")
         return least_w / books.config.grid.voltage / len(LINES), limit
     return None
-
-
-def _told(books: Books, number: int) -> bool:
-    """Whether the meters of a place are read, so that its load can be believed to be feed-in."""
-    return bool(tree(books.config).places[number].meters) and _silent(books, number) is None
 
 
 def alarms(config: Config, state: State) -> Mapping[str, str]:

@@ -31,13 +31,20 @@ async def channel(one: Streams, other: Streams, idle_s: float, session_s: float)
     finally:
         for way in ways:
             way.cancel()
-        await asyncio.gather(*ways, close(one[1]), close(other[1]), return_exceptions=True)
+        try:
+            await asyncio.gather(*ways, close(one[1]), close(other[1]), return_exceptions=True)
+        finally:
+            for _, writer in (one, other):  # whoever is cancelled again in this moment has closed nothing yet
+                writer.transport.abort()
 
 
 async def close(writer: asyncio.StreamWriter) -> None:
     """Send what is left, then close."""
     writer.close()
-    with suppress(OSError):
+    try:
         async with asyncio.timeout(LAST_WORDS_S):
             await writer.wait_closed()
-    writer.transport.abort()
+    except OSError:  # TimeoutError too
+        pass
+    finally:
+        writer.transport.abort()

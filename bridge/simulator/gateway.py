@@ -97,6 +97,7 @@ class Gateway:
             for server in servers:
                 self._loop.remove_reader(server)
                 server.close()
+            await asyncio.sleep(0)  # a task that is cancelled before its first step would leave its connection open
             while not self._waiting.empty():
                 self._waiting.get_nowait()[0][1].transport.abort()
             for task in self._channels:

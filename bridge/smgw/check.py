@@ -142,11 +142,14 @@ class Check:
         try:
             if destination is None:
                 _, writer = await tunnel.reach("", passed)
+                await close(writer)
                 self._ok("destination: none is set up, so none was tried (--to HOST:PORT)")
             else:
                 reader, writer = await tunnel.walk(*split(destination), passed)
-                await self._first_words(reader, destination)
-            await close(writer)
+                try:
+                    await self._first_words(reader, destination)
+                finally:
+                    await close(writer)
         except TunnelError as error:
             told = await self._another_look(error, destination)
             self._failed(str(told), told.advice)

@@ -23,9 +23,11 @@ async def pump(one: Streams, other: Streams, longest_s: float) -> None:
     finally:
         for way in ways:
             way.cancel()
-        for _, writer in (one, other):
-            writer.close()  # at once: whoever is cancelled again while he waits below may never get to it
-        await asyncio.gather(close(one[1]), close(other[1]))
+        try:
+            await asyncio.gather(close(one[1]), close(other[1]))
+        finally:
+            for _, writer in (one, other):  # whoever is cancelled again in this moment has closed nothing yet
+                writer.transport.abort()
 
 
 async def _carry(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from contextlib import suppress
 
 from bridge.smgw.diagnosis import TunnelError
 from bridge.smgw.pump import pump
@@ -49,14 +50,10 @@ class Relay:
         client = asyncio.create_task(self._serve((reader, writer)))
         self._clients.add(client)
         client.add_done_callback(self._clients.discard)
+        # Here, not in _serve: a task that is cancelled before its first step never enters it.
+        client.add_done_callback(lambda _: writer.transport.abort())
 
     async def _serve(self, near: Streams) -> None:
-        try:
+        with suppress(TunnelError):  # the tunnel has said so already
             far = await self._tunnel.open(self._host, self._port)
-        except TunnelError:  # the tunnel has said so already
-            near[1].transport.abort()
-        except asyncio.CancelledError:
-            near[1].transport.abort()
-            raise
-        else:
             await pump(near, far, self._tunnel.session_s())
