@@ -34,6 +34,12 @@ HEAD_START_S = 0.005
 SWEEP_S = 5.0
 """So long after each connect we listen to our own tree, to remove what a former configuration left there."""
 
+RENEW = 0.9
+"""A session through the gateway ends after 0.95 to 1 of its longest time; the next connection is made before."""
+
+LINGER_S = 1.0
+"""Then the former one is left: a command may be on its way there yet (and, being QoS 1, come twice)."""
+
 _ROOMS = ("grid", "groups", "vars", "meters", "wallboxes", "alarm", "journal")
 
 
@@ -58,7 +64,9 @@ class MqttEdge:
         self._wake = threading.Event()
         self._stopping = False
         self._links = self._connections = self._published = 0
-        self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
+        self._former: Link | None = None
+        self._next: Link | None = None
+        self._use(self._new_link(MQTTProtocolVersion.MQTTv5))
         self._sweep_ends: float | None = None
         self._thread = threading.Thread(target=self._run, name="mqtt", daemon=True)
 
@@ -141,10 +149,10 @@ class MqttEdge:
         now = time.monotonic()
         refused_at = self._link.refused_at
         if refused_at is not None and now - refused_at > 1.0:
-            self._link.close()
-            self._link = self._new_link(self._link.other_version())
-            self._link.start()
-            self._connections = 0
+            self._close()
+            self._connect(self._link.other_version())
+        if self._via:
+            self._renew(now)
         if self._link.connections != self._connections:
             self._connections = self._link.connections
             self._outbox.everything()
@@ -153,6 +161,41 @@ class MqttEdge:
             self._sweep_ends = None
             self._link.unsubscribe([topic for topic, _ in self._own_topics()])
 
+    def _renew(self, now: float) -> None:
+        """Make before break: the gateway ends each session (``smgw.session_max_h``), and nobody shall notice."""
+        smgw = self._newest.config.smgw
+        if self._former:
+            if now > self._link.connected_at + LINGER_S:
+                self._former.close()
+                self._former = None
+        elif self._next is None:
+            if smgw and self._link.connected and now > self._link.connected_at + RENEW * smgw.session_max_h * 3600:
+                self._next = self._new_link(self._link.version, not self._link.second)
+                self._next.start()
+        elif self._next.listening:
+            self._former = self._link
+            self._use(self._next)
+            self._next = None
+        elif not self._link.connected:  # cut meanwhile: it comes back itself
+            self._next.close()
+            self._next = None
+
+    def _use(self, link: Link) -> None:
+        """Talk over this connection from now on."""
+        self._link = link
+        self._links += 1
+        self._connections = 0
+
+    def _connect(self, protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5) -> None:
+        """Begin anew, after :meth:`_close`."""
+        self._use(self._new_link(protocol))
+        self._link.start()
+
+    def _close(self) -> None:
+        for link in filter(None, (self._former, self._next, self._link)):
+            link.close()
+        self._former = self._next = None
+
     def _move(self, snapshot: Snapshot) -> None:
         """The ``mqtt`` section changed: leave nothing behind at the old place, begin anew at the new one."""
         self._farewell(remove=True)
@@ -160,17 +203,13 @@ class MqttEdge:
         self._inputs = Inputs(snapshot.config)
         self._outbox = Outbox(self._config.topic)
         self._shown = None
-        self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
-        self._connections = 0
-        self._link.start()
+        self._connect()
 
     def _listen_anew(self, config: Config) -> None:
         """There are other devices to listen to."""
-        self._link.close()
+        self._close()
         self._inputs = Inputs(config)
-        self._link = self._new_link(MQTTProtocolVersion.MQTTv5)
-        self._connections = 0
-        self._link.start()
+        self._connect()
 
     def _farewell(self, remove: bool) -> None:
         self._outbox.farewell(remove)
@@ -181,14 +220,14 @@ class MqttEdge:
                 break
             self._wake.wait(0.05)
             self._wake.clear()
-        self._link.close()
+        self._close()
 
-    def _new_link(self, protocol: MQTTProtocolVersion) -> Link:
+    def _new_link(self, protocol: MQTTProtocolVersion, second: bool = False) -> Link:
         topics = [(f"{self._config.topic}/request/+", 1), *self._own_topics()]
         if self._config.discovery:
             topics.append((birth(self._config.discovery), 0))
-        self._links += 1
-        return Link(self._config, topics, self._wake.set, self._received, protocol, self._inputs.topics, self._via)
+        heard = self._inputs.topics
+        return Link(self._config, topics, self._wake.set, self._received, protocol, heard, self._via, second)
 
     @property
     def _connection(self) -> Connection:

@@ -91,7 +91,8 @@ class Link:
     messages are marked as retained only when the broker had kept them. ``via``: where to connect instead, for a broker
     behind the gateway; its name stays what its certificate says. ``wake`` is called when there is something new
     to look at: a fresh connection (:attr:`connections` grew) or room for more messages. ``received`` gets every
-    message. Both are called on paho's thread.
+    message. Both are called on paho's thread. ``second``: a name of its own, for one that is made while another of
+    the same configuration is still connected.
     """
 
     def __init__(
@@ -103,9 +104,14 @@ class Link:
         protocol: MQTTProtocolVersion = MQTTProtocolVersion.MQTTv5,
         foreign: Iterable[str] = (),
         via: tuple[str, int] | None = None,
+        second: bool = False,
     ) -> None:
-        self.connected = False
+        self.connected = self.listening = False
+        """Whether there is a CONNACK, and a SUBACK after it."""
         self.connections = 0
+        self.connected_at = 0.0
+        """Of the last time (monotonic clock)."""
+        self.second = second
         self.refused_at: float | None = None
         """When the broker last refused this version of the protocol (monotonic clock)."""
         self._address = address(config)
@@ -121,13 +127,14 @@ class Link:
         self._said = ""
         # A name that stays: after a broken line the broker then ends the old connection (and its last will) before
         # the new one says "online", not after.
-        name = re.sub(r"\W", "-", config.topic)
+        name = re.sub(r"\W", "-", config.topic) + ("-2" if second else "")
         self._client = client = _Relayed(CallbackAPIVersion.VERSION2, name, protocol=protocol)
         client.via = via
         client.on_socket_open = _no_delay
         client.on_connect = self._on_connect
         client.on_connect_fail = self._on_connect_fail
         client.on_disconnect = self._on_disconnect
+        client.on_subscribe = self._on_subscribe
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.will_set(self._status, OFFLINE, qos=1, retain=True)
@@ -140,6 +147,11 @@ class Link:
         """Begin to connect, in a thread of paho's."""
         self._client.connect_async(self._address.host, self._address.port, KEEPALIVE_S)
         self._client.loop_start()
+
+    @property
+    def version(self) -> MQTTProtocolVersion:
+        """The protocol version that is tried."""
+        return self._protocol
 
     def other_version(self) -> MQTTProtocolVersion:
         """The protocol version to try when this one is refused."""
@@ -174,7 +186,7 @@ class Link:
         """Disconnect and end paho's thread; may take as long as a connection attempt."""
         self._client.disconnect()
         self._client.loop_stop()
-        self.connected = False
+        self.connected = self.listening = False
 
     def _on_connect(
         self, client: Client, _data: Any, _flags: ConnectFlags, reason: ReasonCode, _properties: Properties | None
@@ -194,7 +206,7 @@ class Link:
             client.subscribe(options + [(t, SubscribeOptions(1, noLocal=True)) for t in self._foreign])
         else:
             client.subscribe([*self._subscribe, *((t, 1) for t in self._foreign)])
-        self.connected = True
+        self.connected, self.connected_at = True, time.monotonic()
         self.connections += 1
         self._say(f"connected to the MQTT broker {self._address}", logging.INFO)
         self._wake()
@@ -212,7 +224,13 @@ class Link:
         elif not self._heard and reason != "Keep alive timeout":
             # Brokers of MQTT 3.1.1 answer CONNACK 1 to MQTT 5 (3.1.1, 3.1.2.2) or just hang up.
             self.refused_at = time.monotonic()
-        self.connected = self._heard = False
+        self.connected = self.listening = self._heard = False
+
+    def _on_subscribe(
+        self, _client: Client, _data: Any, _mid: int, _reasons: list[ReasonCode], _properties: Properties | None
+    ) -> None:
+        self.listening = True
+        self._wake()
 
     def _on_publish(
         self, _client: Client, _data: Any, _mid: int, _reason: ReasonCode, _properties: Properties | None

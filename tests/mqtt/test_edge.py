@@ -51,10 +51,10 @@ class Disk:
 class Bridge:
     """Hub, disk and MQTT edge on one broker."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, via: tuple[str, int] | None = None) -> None:
         self.hub = Hub(config, State(), lambda: Now(time.monotonic(), time.time()))
         self.disk = Disk(self.hub.post)
-        self.edge = MqttEdge(config, self.hub)
+        self.edge = MqttEdge(config, self.hub, via)
         self._edges: list[Edge] = [self.disk, self.edge]
         for edge in self._edges:
             edge.start()
@@ -103,7 +103,7 @@ def bridge(broker: Mosquitto) -> Iterator[Bridge]:
 def test_tree_status_and_changes(broker: Mosquitto, bridge: Bridge) -> None:
     with listening(broker.port) as listener:
         until(lambda: bridge.shown_by(listener))
-        assert "homeassistant/device/smgw-bridge/bridge/config" in listener.topics
+        until(lambda: "homeassistant/device/smgw-bridge/bridge/config" in listener.topics)
         bridge.hub.post(Link("M1", True))
         bridge.hub.post(Read("M1", {"power_w": 1234.0}, time.monotonic()))
         until(lambda: listener.topics.get("smgw-bridge/meters/M1/power_w") == "1234")
@@ -233,12 +233,12 @@ def test_removed_devices_and_a_new_base_topic(broker: Mosquitto, bridge: Bridge)
         until(lambda: bridge.shown_by(listener))
         bridge.hub.ask(Reconfigured(replace(bridge.hub.snapshot.config, meters=())))
         until(lambda: bridge.shown_by(listener))
-        assert not any("/meters/" in topic or "meter_M1" in topic for topic in listener.topics)
+        until(lambda: not any("/meters/" in topic or "meter_M1" in topic for topic in listener.topics))
         config = bridge.hub.snapshot.config
         bridge.hub.ask(Reconfigured(replace(config, mqtt=replace(config.mqtt, topic="house/bridge"))))
         until(lambda: listener.topics.get("house/bridge/status") == "online")
-        assert not any(topic.startswith("smgw-bridge/") for topic in listener.topics)
-        assert "homeassistant/device/smgw-bridge/bridge/config" not in listener.topics
+        until(lambda: not any(topic.startswith("smgw-bridge/") for topic in listener.topics))
+        until(lambda: "homeassistant/device/smgw-bridge/bridge/config" not in listener.topics)
 
 
 def test_home_assistant_starts_later(broker: Mosquitto, bridge: Bridge) -> None:
@@ -261,7 +261,7 @@ def test_set_is_answered_when_stored(broker: Mosquitto, bridge: Bridge) -> None:
         assert not listener.last_answer.retain
         assert bridge.hub.snapshot.state.stored_receipt == 1
         until(lambda: listener.topics.get("smgw-bridge/vars/WISH") == "4")
-        assert listener.topics["smgw-bridge/vars/WISH/source"] == "mqtt"
+        until(lambda: listener.topics["smgw-bridge/vars/WISH/source"] == "mqtt")
         assert listener.ask("set_cm_vars", b"{nonsense")["status"] == "error"
         past = {"id": 8, "vars": [{"name": "WISH", "expr": 5}], "expires_at": "2020-01-01T00:00:00Z"}
         assert "expired" in listener.ask("set_cm_vars", past)["error"]

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import cycle
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -18,10 +19,13 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion
 
 from bridge.core.config import MqttConfig
+from bridge.core.gateway import SmgwConfig
 from bridge.http.metrics import HELP
+from bridge.mqtt import edge as mqtt_edge
 from bridge.smgw import pump
 from bridge.smgw.edge import SmgwEdge
-from tests.mqtt.brokers import Mosquitto, free_port, until
+from tests.mqtt.brokers import Mosquitto, free_port, listening, until
+from tests.mqtt.test_edge import Bridge, settings
 from tests.smgw import rig
 from tests.smgw.rig import Papers, gateway, stunnel
 
@@ -177,6 +181,36 @@ def test_mqtt_through_the_relay_also_after_the_gateway_was_gone(tmp_path: Path, 
         client.disconnect()
         client.loop_stop()
         broker.kill()
+
+
+@pytest.mark.system("mosquitto")
+def test_the_bridge_changes_its_session_and_nobody_notices(
+    tmp_path: Path, papers: Papers, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every command is obeyed and the bridge is never ``offline``, while one session after the other grows old."""
+    monkeypatch.setattr(mqtt_edge, "RENEW", 0.5)
+    monkeypatch.setattr(mqtt_edge, "LINGER_S", 0.3)
+    longest_h = 4.0 / 3600
+    broker = Mosquitto(tmp_path)
+    with gateway(tmp_path, papers) as port, rig.edge(papers, port, session_max_h=longest_h) as edge:
+        via = edge.relay("127.0.0.1", broker.port)
+        edge.start()
+        bridge = Bridge(replace(settings(broker.port), smgw=SmgwConfig(session_max_h=longest_h)), via)
+        try:
+            with listening(broker.port) as listener:
+                until(lambda: bridge.shown_by(listener))
+                begin = len(listener.heard)
+                wishes = cycle(range(10))
+                while edge._tunnel.opened < 4:
+                    wish = {"vars": [{"name": "WISH", "expr": next(wishes)}]}
+                    assert listener.ask("set_cm_vars", wish)["status"] == "ok"
+                until(lambda: bridge.shown_by(listener))
+                said = {bytes(m.payload) for m in listener.heard[begin:] if m.topic == "smgw-bridge/status"}
+                assert said == {b"online"}
+        finally:
+            bridge.stop()
+            broker.kill()
+    assert "lost the MQTT broker" not in caplog.text
 
 
 def test_an_idle_cut_is_no_accident(tmp_path: Path, papers: Papers, caplog: pytest.LogCaptureFixture) -> None:

@@ -241,8 +241,8 @@ def test_replaced_certificates_count_for_new_connections_without_a_drop(
 
         bridge.command("cert", "import", "cls", ours.certificate, "--key", ours.key, "--replace")
         bridge.command("cert", "import", "smgw", theirs.certificate, "--replace")
-        until(lambda: shown(door, theirs, curve) == ours.der, 3)
-        until(lambda: knock(door, "/api/v1/variables", theirs, curve)[0] == 200, 3)
+        until(lambda: shown(door, theirs, curve) == ours.der)
+        until(lambda: knock(door, "/api/v1/variables", theirs, curve)[0] == 200)
         assert knock(door, "/api/v1/variables", papers.smgw, curve)[0] == 0
         assert opened in bridge.metrics(), "the connection that was open is the one that is open"
         assert _told(listener, begin, "smgw-bridge/status") == []
