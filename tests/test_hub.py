@@ -126,7 +126,7 @@ def test_the_registers_do_not_wait_for_readings_that_wait() -> None:
     recorder = Recorder()
     with running([recorder]) as hub:
         hub.post(a_reading(1.0))
-        assert hub.until(lambda snapshot: "M1" in snapshot.state.devices, 2.0)
+        assert hub.until(lambda snapshot: "M1" in snapshot.state.devices, 10.0)
         hub.post(a_reading(2.0))
         snapshot = hub.ask(a_set(hub, AVAIL=50))
         first = next(s for s in recorder.snapshots if s.decision.grid.limit_w == 27500)
@@ -149,7 +149,7 @@ def test_sets_come_before_readings_of_the_same_round() -> None:
         for event in (reading, first, second):
             hub.post(event)
         hub.start([])
-        assert hub.until(lambda s: s.decision.grid.limit_w == 1100, 5)
+        assert hub.until(lambda s: s.decision.grid.limit_w == 1100, 10.0)
         hub.stop()
     assert applied == [first, second, reading]
 
@@ -158,7 +158,7 @@ def test_silence_is_noticed() -> None:
     """A round at least every second, so that a meter that says nothing becomes stale."""
     with running() as hub:
         revision = hub.snapshot.revision
-        later = hub.until(lambda snapshot: snapshot.revision >= revision + 2, 5)
+        later = hub.until(lambda snapshot: snapshot.revision >= revision + 2, 10.0)
         assert later is not None
         assert later.now.mono > 0
 
@@ -166,7 +166,7 @@ def test_silence_is_noticed() -> None:
 def test_until_waits_for_what_another_thread_brings_about() -> None:
     with running() as hub:
         threading.Timer(0.05, lambda: hub.post(a_set(hub, AVAIL=10))).start()
-        found = hub.until(lambda snapshot: snapshot.decision.grid.limit_w == 5500, 5)
+        found = hub.until(lambda snapshot: snapshot.decision.grid.limit_w == 5500, 10.0)
         assert found is not None
         assert found.decision.grid.limit_w == 5500
 

@@ -224,7 +224,7 @@ def test_stopping_answers_what_is_being_worked_on_and_waits_for_nobody_else(tmp_
         stream.sendall(request_head("/api/v1/events"))
         assert stream.recv(10)
         waiting.sendall(request_head("/cnf?cmd=set_cm_vars&name=X&val=1"))
-        bridge.hub.until(lambda snapshot: snapshot.state.last_receipt == 1, 2.0)
+        bridge.hub.until(lambda snapshot: snapshot.state.last_receipt == 1, 10.0)
         stopped = threading.Thread(target=bridge.edge.stop)
         since = time.monotonic()
         stopped.start()

@@ -131,12 +131,12 @@ def test_orders(amperes: float, milliamperes: int) -> None:
 
 def test_a_meter(fed: Bridge) -> None:
     assert fed.json("/cnf?cmd=set_ajax_meter&dev_id=M1", METER) == (200, "ok")
-    found = fed.hub.until(lambda snapshot: snapshot.decision.grid.power_w == 390, 2)
+    found = fed.hub.until(lambda snapshot: snapshot.decision.grid.power_w == 390, 10.0)
     assert found is not None
     assert found.state.devices["M1"].online
     status, said = fed.json("/cnf?cmd=set_ajax_meter&dev_id=M1&power_w=-400")
     assert (status, said) == (200, "ok")
-    assert fed.hub.until(lambda snapshot: snapshot.decision.grid.power_w == -400, 2)
+    assert fed.hub.until(lambda snapshot: snapshot.decision.grid.power_w == -400, 10.0)
 
 
 def told_to(fed: Bridge, box: str, state: int = 3) -> int:

@@ -101,7 +101,7 @@ def test_confirm_waits_for_the_wallboxes_but_not_longer_than_asked(bridge: Bridg
     answers: list[int] = []
     asker = threading.Thread(target=lambda: answers.append(bridge.ask(f"{SET}&name=AVAIL&val=50&confirm=10")[0]))
     asker.start()
-    bridge.hub.until(lambda snapshot: snapshot.state.last_receipt == 2, 2.0)
+    bridge.hub.until(lambda snapshot: snapshot.state.last_receipt == 2, 10.0)
     setpoint = bridge.hub.snapshot.decision.setpoints["E1"].current_a
     bridge.happen(Confirmed("E1", setpoint, bridge.hub.snapshot.revision))
     asker.join(3.0)
@@ -112,7 +112,7 @@ def test_ok_is_said_once_it_is_on_disk_and_what_came_behind_waits_for_its_turn(b
     bridge.disk.works = False
     with bridge.connect() as wire:
         wire.sendall(request_head(f"{SET}&name=AVAIL&val=50"))
-        assert bridge.hub.until(lambda snapshot: snapshot.state.last_receipt == 1, 2.0)
+        assert bridge.hub.until(lambda snapshot: snapshot.state.last_receipt == 1, 10.0)
         wire.sendall(request_head("/healthz", "Connection: close"))
         wire.settimeout(0.15)
         with pytest.raises(TimeoutError):

@@ -175,7 +175,7 @@ def test_frozen_broker_costs_nothing_and_gets_the_newest(broker: Mosquitto) -> N
                 slowest = max(slowest, time.perf_counter() - begin)
                 time.sleep(0.002)
             assert slowest < 0.005
-            bridge.hub.until(lambda s: s.state.devices["M50"].values == {"power_w": 99.0}, 2.0)
+            bridge.hub.until(lambda s: s.state.devices["M50"].values == {"power_w": 99.0}, 10.0)
             until(lambda: bridge.edge._shown is bridge.hub.snapshot)
             client = bridge.edge._link._client
             assert len(client._out_messages) <= WINDOW
