@@ -30,7 +30,14 @@ CURVES = ("brainpoolP256r1", "brainpoolP384r1", "brainpoolP512r1", "secp256r1", 
 MIN_RSA_BITS = 2048
 """OpenSSL's security level 2, the default of Python's and Debian's TLS, takes no less."""
 
-UNREADABLE = (ValueError, TypeError, UnsupportedAlgorithm)
+UNREADABLE = (
+    ValueError,
+    TypeError,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+    x509.UnsupportedGeneralNameType,
+)
 """What the library raises on bytes it cannot make sense of, often only when a part of them is asked for."""
 
 _LOCKED = "the key in it is encrypted: its password is needed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -252,6 +253,15 @@ def test_a_peer_does_not_take_the_place_of_our_own(store: Store, workshop: Works
     assert listing(tmp_path) == before
 
 
+def test_a_certificate_of_a_version_that_does_not_exist(store: Store, workshop: Workshop, tmp_path: Path) -> None:
+    der = ssl.PEM_cert_to_DER_cert(workshop.pem(workshop.made("x")).decode())
+    odd = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x6a", 1)
+    for file, reason in ((odd, "neither PEM nor DER"), (ssl.DER_cert_to_PEM_cert(odd).encode(), "is damaged")):
+        with pytest.raises(BadRequest, match=reason):
+            store.put("x", file)
+    assert listing(tmp_path) == {}
+
+
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
     workshop = Workshop(tmp_path_factory.mktemp("fuzz") / "workshop")
@@ -260,6 +270,7 @@ def samples(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
 
 
 @pytest.mark.filterwarnings("ignore::cryptography.utils.CryptographyDeprecationWarning")
+@pytest.mark.filterwarnings("ignore:PKCS#12 bundle could not be parsed as DER")
 @given(st.data())
 def test_damaged_files_never_do_damage(
     samples: list[bytes], tmp_path_factory: pytest.TempPathFactory, data: st.DataObject

@@ -18,7 +18,7 @@ import pytest
 from bridge import app
 from bridge.simulator.site import Site
 
-pytestmark = pytest.mark.system("mosquitto", "mosquitto_sub", "mbpoll", "curl")
+pytestmark = [pytest.mark.system("mosquitto", "mosquitto_sub", "mbpoll", "curl"), pytest.mark.timeout(300)]
 
 PASSWORD = "correct horse"
 SETPOINTS = {"E2": (1, 261, 0.1), "E3": (1, 8093, 0.1)}
@@ -101,7 +101,10 @@ wallboxes:
         return all(self.topic(f"wallboxes/{box}/state") == "C" for box in boxes)
 
     def calm(self) -> bool:
-        """All cars have started, and nobody takes one of them for other load (the wallbox E1 needs seconds to tell)."""
+        """All cars have started, and nobody takes one of them for other load (the wallbox E1 needs seconds to tell).
+
+        Until then another may have been paused for a minute.
+        """
         if not self.charging("E1", "E2", "E3") or float(self.topic("wallboxes/E1/current_l1_a") or 0) < 6:
             return False
         reasons = " ".join(self.topic(f"wallboxes/{box}/reason") for box in self.ports if box != "M1")
@@ -127,9 +130,8 @@ def house(tmp_path: Path) -> Iterator[House]:
         running.stop()
 
 
-@pytest.mark.timeout(300)
 def test_avail_50_becomes_amperes_in_registers_and_values_on_mqtt(house: House) -> None:
-    assert house.until(house.calm, 60), house.log.read_text()
+    assert house.until(house.calm, 150), house.log.read_text()
     status, answer, receipt = house.curl("/cnf?cmd=set_cm_vars&name=AVAIL&val=50&confirm=30")
     assert (status, answer) == (200, "ok")
     boxes = house.wallboxes(receipt)
@@ -162,7 +164,7 @@ def test_a_receipt_tells_who_has_followed_who_hangs_and_who_rebooted(house: Hous
 
 
 def test_a_rebooted_wallbox_gets_its_limit_back_without_a_new_set(house: House) -> None:
-    assert house.until(house.calm, 60), house.log.read_text()
+    assert house.until(house.calm, 150), house.log.read_text()
     house.curl("/cnf?cmd=set_cm_vars&name=AVAIL&val=40&confirm=15")
     assert house.until(lambda: house.register("E2") < 15)
     house.site.reboot("E2")
@@ -170,7 +172,7 @@ def test_a_rebooted_wallbox_gets_its_limit_back_without_a_new_set(house: House) 
 
 
 def test_sigterm_ends_within_two_seconds_and_leaves_a_safe_current(house: House) -> None:
-    assert house.until(house.calm, 60), house.log.read_text()
+    assert house.until(house.calm, 150), house.log.read_text()
     assert house.until(lambda: house.register("E3") > 6.0, 60)
     begin = time.monotonic()
     house.bridge.send_signal(signal.SIGTERM)
