@@ -197,6 +197,11 @@ class Offer(NamedTuple):
         return max(ceiling_a, self.lowered[1])
 
     @property
+    def sent_a(self) -> float | None:
+        """The newest of the setpoints, whether it has landed or not, in amperes per line."""
+        return self.pending[-1][1] if self.pending else self.confirmed_a
+
+    @property
     def ceiling_a(self) -> float | None:
         """The most this box may be drawing, in amperes per line; None: nothing is known of it."""
         if self.confirmed_a is None or not self.pending:

@@ -17,7 +17,7 @@ def offered(roll: Roll, decision: Decision, revision: int, now: Now) -> Mapping[
     offers: dict[str, Offer] | None = None
     for box, _, offer, _ in roll.present:
         current_a = decision.setpoints[box.id].current_a
-        last = offer.pending[-1][1] if offer.pending else offer.confirmed_a
+        last = offer.sent_a
         if current_a == last:
             continue
         offers = dict(roll.offers) if offers is None else offers

@@ -7,7 +7,6 @@ to its wish, whoever cannot follow stays booked with what it may be drawing, and
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from operator import sub
 from typing import NamedTuple
 
 from bridge.core import limits, sharing
@@ -57,7 +56,8 @@ def decided(books: Books, roll: Roll, bounds: Bounds) -> Mapping[str, Setpoint]:
                 rooms[bound] -= amperes
             continue
         ceiling = _ceiling(books, present)
-        asks = _Asks(present, wish(books, present, cap, used), Held(offer.confirmed_a or 0.0, ceiling), cap)
+        held = Held(offer.confirmed_a or 0.0, ceiling, offer.sent_a or 0.0)
+        asks = _Asks(present, wish(books, present, cap, used), held, cap)
         why, rests = _why_not(present, cap), _rests(books, present)
         if (holds := phases.hold(books.state, box)) and not unready(device):
             why = holds
@@ -177,7 +177,7 @@ def _sent(
         wishes = [asks.wish for asks in (*asking, *leaving)]
         held = {asks.wish.id: asks.held for asks in (*asking, *leaving)}
         targets = {id: share.amount_a for id, share in shares.items()}
-        return sharing.release(targets, wishes, held, list(map(sub, rooms, doubts)))
+        return sharing.release(targets, wishes, held, rooms, doubts)
     left = list(rooms)
     for asks in late:
         for bound, times in asks.wish.uses:
@@ -187,7 +187,7 @@ def _sent(
     again = {id: min(share.amount_a, shares[id].amount_a) for id, share in _shares(quick, keeping, left).items()}
     present = [*quick, *(asks for asks in leaving if asks not in late)]
     held = {asks.wish.id: asks.held for asks in present}
-    sent = sharing.release(again, [asks.wish for asks in present], held, list(map(sub, left, doubts)))
+    sent = sharing.release(again, [asks.wish for asks in present], held, left, doubts)
     return {**sent, **{asks.wish.id: _target(shares, asks) for asks in late}}
 
 
@@ -201,8 +201,7 @@ def _is_late(asks: _Asks, target: float, now: Now) -> bool:
     box, _, offer, _ = asks.present
     if offer.ceiling_a is not None and offer.ceiling_a <= target:
         return False
-    asked = offer.pending[-1][1] if offer.pending else offer.confirmed_a
-    due = offer.due_mono if asked == target else next_due(box, offer, now.mono)
+    due = offer.due_mono if offer.sent_a == target else next_due(box, offer, now.mono)
     return due > now.mono or now.mono - due > LATE_S
 
 

@@ -14,6 +14,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import groupby
+from operator import sub
 from typing import NamedTuple
 
 from bridge.core.tree import Uses
@@ -54,10 +55,11 @@ class Share(NamedTuple):
 
 class Held(NamedTuple):
     """What a box holds, in amperes per line: ``confirmed_a`` for certain, ``ceiling_a`` at most, because of setpoints
-    that were sent and may have landed."""
+    that were sent and may have landed; ``sent_a`` is the newest of them."""
 
     confirmed_a: float
     ceiling_a: float
+    sent_a: float
 
 
 def share(wishes: Iterable[Wish], rooms: Sequence[float]) -> Mapping[str, Share]:
@@ -254,28 +256,37 @@ def floor_to_step(amperes: float, step_a: float) -> float:
 
 
 def release(
-    targets: Mapping[str, float], boxes: Iterable[Wish], held: Mapping[str, Held], rooms: Sequence[float]
+    targets: Mapping[str, float],
+    boxes: Iterable[Wish],
+    held: Mapping[str, Held],
+    rooms: Sequence[float],
+    doubts: Sequence[float],
 ) -> Mapping[str, float]:
     """The setpoints that may be sent now on the way to ``targets`` (both in amperes per line; no target: 0.0).
 
     A target at or below what a box holds for certain is sent at once. Above it, the box gets what its bounds have
-    left beside everyone's ceiling, but never less than it holds.
+    left beside everyone's ceiling, but never less than it holds. ``doubts`` (how much less room there may be than it
+    looks) stand against sending more than before, not against what was sent before they arose: a car is not stopped
+    that is about to start.
     """
     ranked = sorted(boxes, key=lambda box: (-box.priority, box.id))
     left = list(rooms)
     for box in ranked:
         for bound, times in box.uses:
             left[bound] -= times * held[box.id].ceiling_a
+    sure = list(map(sub, left, doubts))
     setpoints: dict[str, float] = {}
     for box in ranked:
-        target, (confirmed, ceiling) = targets.get(box.id, 0.0), held[box.id]
+        target, (confirmed, ceiling, sent) = targets.get(box.id, 0.0), held[box.id]
         if target > confirmed + _DUST_A:
-            free = min(target, ceiling + tightest(box.uses, left))
-            allowed = max(confirmed, floor_to_step(free, box.step_a))
+            kept, more = (ceiling + tightest(box.uses, there) for there in (left, sure))
+            allowed = max(confirmed, floor_to_step(min(target, max(min(kept, sent), more)), box.step_a))
             # Too little to start with: stay paused.
             target = allowed if allowed + box.step_a > box.min_a else 0.0
             for bound, times in box.uses:
-                left[bound] -= times * max(0.0, target - ceiling)
+                taken = times * max(0.0, target - ceiling)
+                left[bound] -= taken
+                sure[bound] -= taken
         setpoints[box.id] = target
     return setpoints
 

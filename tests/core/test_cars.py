@@ -93,6 +93,14 @@ def test_what_a_car_may_draw_until_it_obeys(began: float, raised: float, drawn: 
     assert cars.may_draw_a(BOX, car, device, offer, 230.0) == most
 
 
+@pytest.mark.parametrize(("asleep_at", "most"), [(99.0, 0.0), (60.0, inf)])
+def test_a_car_that_slept_until_it_was_paused_holds_nothing(asleep_at: float, most: float) -> None:
+    """One that was only being asked anew may have begun just then."""
+    paused = LOWERED._replace(confirmed_a=0.0)
+    device = Device(True, "", {"state": "B", **currents(0)}, 101.0, ((99.0, {"state": "B", **currents(0)}),))
+    assert cars.may_draw_a(BOX, Car(10.0, asleep_at=asleep_at), device, paused, 230.0) == most
+
+
 @given(st.lists(st.floats(0, 32), min_size=1, max_size=40))
 def test_what_a_car_uses_is_never_less_than_in_the_last_seconds(drawn: list[float]) -> None:
     car: Car | None = None

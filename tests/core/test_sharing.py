@@ -19,6 +19,9 @@ PLACES = 3
 amperes = st.floats(-20, 120).map(lambda a: round(a, 2))
 rooms = st.lists(st.one_of(amperes, st.just(math.inf)), min_size=4 * PLACES, max_size=4 * PLACES)
 
+SURE = [0.0] * 4 * PLACES
+"""No doubts."""
+
 
 def used(lines: Sequence[int], feeder: int = 0) -> Uses:
     """The bounds of a wallbox at the house and, if wanted, at a feeder: each line, and all together."""
@@ -198,7 +201,9 @@ def test_who_needs_much_to_begin_is_not_starved_by_those_who_need_little() -> No
 def test_no_order_of_landing_writes_exceeds_a_bound(wishes: list[Wish], room: list[float], data: st.DataObject) -> None:
     """Some setpoints land, in any order, some are lost for a while: the sum never exceeds old sum or new room."""
     before = {w.id: data.draw(st.sampled_from([0.0, 6.0, 10.0, 16.0, w.cap_a])) for w in wishes}
-    setpoints = release(amounts(share(wishes, room)), wishes, {box: Held(a, a) for box, a in before.items()}, room)
+    setpoints = release(
+        amounts(share(wishes, room)), wishes, {box: Held(a, a, a) for box, a in before.items()}, room, SURE
+    )
     for one in wishes:
         assert setpoints[one.id] == 0 or setpoints[one.id] >= one.min_a - one.step_a - DUST
     landed = dict(before)
@@ -215,7 +220,7 @@ def test_release_reaches_the_targets_once_everything_is_confirmed(wishes: list[W
     targets = amounts(share(wishes, room))
     ceilings: Mapping[str, float] = {w.id: w.cap_a for w in wishes}
     for _ in range(3 + len(wishes)):
-        ceilings = release(targets, wishes, {box: Held(a, a) for box, a in ceilings.items()}, room)
+        ceilings = release(targets, wishes, {box: Held(a, a, a) for box, a in ceilings.items()}, room, SURE)
     assert ceilings == targets
 
 
@@ -225,23 +230,42 @@ def test_in_the_round_in_which_limits_fall_nobody_is_raised(
 ) -> None:
     wishes = [w._replace(step_a=0.1, turn=(SERVED, 0.0)) for w in wishes]
     settled = amounts(share(wishes, room))
-    held = {box: Held(a, a) for box, a in settled.items()}
+    held = {box: Held(a, a, a) for box, a in settled.items()}
     lower = [min(one, other) for one, other in zip(room, fall, strict=True)]
-    setpoints = release(amounts(share(wishes, lower)), wishes, held, lower)
+    setpoints = release(amounts(share(wishes, lower)), wishes, held, lower, SURE)
     for one in wishes:
         # What rounding down had left over may find a taker.
         assert setpoints[one.id] <= settled[one.id] + len(wishes) * 3 * 0.1 + DUST
+
+
+@given(boxes(), rooms, st.lists(st.floats(0, 100), min_size=4 * PLACES, max_size=4 * PLACES), st.data())
+def test_doubts_stand_against_more_not_against_what_was_sent(
+    wishes: list[Wish], room: list[float], doubts: list[float], data: st.DataObject
+) -> None:
+    """Whatever of it has landed: nobody is stopped or lowered by doubts alone, and with them nobody gets more."""
+    targets = amounts(share(wishes, room))
+    before = release(targets, wishes, {w.id: Held(0.0, 0.0, 0.0) for w in wishes}, room, SURE)
+    landed = {box: data.draw(st.sampled_from([0.0, sent])) for box, sent in before.items()}
+    held = {box: Held(landed[box], sent, sent) for box, sent in before.items()}
+    assert release(targets, wishes, held, room, [1000.0] * len(doubts)) == before
+    after = release(targets, wishes, held, room, doubts)
+    for one in wishes:
+        assert before[one.id] <= after[one.id] + DUST
+    for total, most, there, doubt in zip(sums(wishes, after), sums(wishes, before), room, doubts, strict=True):
+        assert total <= max(most, there - doubt) + DUST
 
 
 def test_the_same_room_is_not_given_twice() -> None:
     wishes = [wish(f"E{n}", cap=16) for n in (1, 2, 3)]
     targets = amounts(share(wishes, house(24)))
     assert targets == {"E1": 8.0, "E2": 8.0, "E3": 8.0}
-    setpoints = release(targets, wishes, {"E1": Held(12, 12), "E2": Held(0, 0), "E3": Held(0, 0)}, house(24))
+    setpoints = release(
+        targets, wishes, {"E1": Held(12, 12, 12), "E2": Held(0, 0, 0), "E3": Held(0, 0, 0)}, house(24), SURE
+    )
     assert setpoints == {"E1": 8.0, "E2": 8.0, "E3": 0.0}, "E1 may still be drawing 12 A"
 
 
 def test_what_may_not_have_landed_is_no_reason_to_send_more() -> None:
     wishes = [wish(f"E{n}", cap=16) for n in (1, 2)]
-    held = {"E1": Held(0, 16), "E2": Held(16, 16)}
-    assert release({"E1": 8.0, "E2": 8.0}, wishes, held, house(16)) == {"E1": 0.0, "E2": 8.0}
+    held = {"E1": Held(0, 16, 0), "E2": Held(16, 16, 16)}
+    assert release({"E1": 8.0, "E2": 8.0}, wishes, held, house(16), SURE) == {"E1": 0.0, "E2": 8.0}

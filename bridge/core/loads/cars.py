@@ -121,7 +121,9 @@ def may_draw_a(box: WallboxConfig, car: Car | None, device: Device, offer: Offer
 def _is_settled(car: Car, mono: float, offer: Offer) -> bool:
     """Whether a car has taken what it wants of what it was offered before it was told to come down."""
     if car.drawing_since is None:
-        return car.quiet_since is not None and mono - car.quiet_since >= STARTING_S
+        # Once it has been told to pause nobody can see any more that it does not want to.
+        slept = car.asleep_at is not None and offer.lowered[0] - car.asleep_at < STARTING_S
+        return slept or (car.quiet_since is not None and mono - car.quiet_since >= STARTING_S)
     return mono - max(offer.raised_mono, car.drawing_since) >= FOLLOWING_S
 
 
