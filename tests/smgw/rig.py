@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -134,6 +136,28 @@ def gateway(folder: Path, papers: Papers, *lines: str, shows: Paper | None = Non
     """The whole of it: TLS and SOCKS5 behind it; its port."""
     with microsocks() as socks, stunnel(folder, papers, socks, *lines, shows=shows) as port:
         yield port
+
+
+@contextmanager
+def answering(serve: Callable[[socket.socket], None]) -> Iterator[int]:
+    """A server of its own, one client after the other; its port."""
+
+    def accept() -> None:
+        while True:
+            try:
+                client, _ = listener.accept()
+            except OSError:
+                return
+            serve(client)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        accepting = threading.Thread(target=accept)
+        accepting.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:  # else the process of a test that fails would never end
+            listener.shutdown(socket.SHUT_RDWR)
+            accepting.join()
 
 
 async def echo(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

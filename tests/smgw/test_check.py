@@ -177,23 +177,12 @@ def serving(papers: Papers, shows: rig.Paper, newest: ssl.TLSVersion) -> Iterato
     context.load_verify_locations(papers.smgw.certificate)
     context.verify_mode = ssl.CERT_REQUIRED
 
-    def serve() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            with client, contextlib.suppress(OSError), context.wrap_socket(client, server_side=True):
-                pass
+    def serve(client: socket.socket) -> None:
+        with client, contextlib.suppress(OSError), context.wrap_socket(client, server_side=True):
+            pass
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with rig.answering(serve) as port:
+        yield port
 
 
 @pytest.mark.parametrize("newest", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])

@@ -45,25 +45,16 @@ def alert(number: int) -> bytes:
 def saying(words: bytes) -> Iterator[int]:
     """A server that answers whatever it hears with the same words and hangs up."""
 
-    def serve() -> None:
-        with suppress(OSError):
-            while True:
-                wire, _ = listener.accept()
-                with wire:
-                    wire.recv(65536)
-                    wire.sendall(words)
-                    wire.shutdown(socket.SHUT_WR)
-                    while wire.recv(65536):  # a reset would overtake the words
-                        pass
+    def serve(wire: socket.socket) -> None:
+        with suppress(OSError), wire:
+            wire.recv(65536)
+            wire.sendall(words)
+            wire.shutdown(socket.SHUT_WR)
+            while wire.recv(65536):  # a reset would overtake the words
+                pass
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        thread = threading.Thread(target=serve)
-        thread.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:
-            listener.shutdown(socket.SHUT_RDWR)
-            thread.join()
+    with rig.answering(serve) as port:
+        yield port
 
 
 class Fault:

@@ -42,22 +42,8 @@ def echoing() -> Iterator[int]:
                 file.write(line + line)
                 file.flush()
 
-    def accept() -> None:
-        while True:
-            try:
-                client, _ = listener.accept()
-            except OSError:
-                return
-            threading.Thread(target=serve, args=(client,), daemon=True).start()
-
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        accepting = threading.Thread(target=accept)
-        accepting.start()
-        try:
-            yield listener.getsockname()[1]
-        finally:  # else the process of a test that fails would never end
-            listener.shutdown(socket.SHUT_RDWR)
-            accepting.join()
+    with rig.answering(lambda client: threading.Thread(target=serve, args=(client,), daemon=True).start()) as port:
+        yield port
 
 
 @contextmanager
