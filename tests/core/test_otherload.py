@@ -65,6 +65,22 @@ def test_whatever_part_of_its_offer_an_unmeasured_car_takes(house_a: float, part
         assert house_a + house.setpoints()["E1"] <= 20.0 + 1e-6
 
 
+@pytest.mark.parametrize("part", [0.0, 0.6, 0.9, 1.0])
+def test_how_far_a_car_has_come_down_only_its_next_reading_tells(part: float) -> None:
+    """The meter falls by more than was asked for: that may be the car, which may go up again at any moment."""
+    house = metered()
+    for _ in range(30):
+        second(house, 2.0, min(13.0, house.setpoints()["E1"]))
+    house.wait(1)
+    house.read("M1", lines(11.0 + 13.0))
+    assert house.setpoints() == {"E1": 9.0}
+    for _ in range(5):
+        house.happen(Confirmed("E1", house.setpoints()["E1"], house.snapshot.revision))
+        house.wait(1)
+        house.read("M1", lines(11.0 + part * 9.0))
+        assert house.setpoints() == {"E1": 9.0}
+
+
 @pytest.mark.parametrize(("sign", "reversed_"), [(1.0, False), (-1.0, True)])
 def test_a_meter_that_counts_the_wrong_way_is_found_out(sign: float, reversed_: bool) -> None:
     house = metered()

@@ -186,8 +186,8 @@ def _seen(config: Config, box: WallboxConfig, state: State, mono: float) -> tupl
         least, most = around
         offer = state.offer(box.id)
         if offer.ceiling_a is not None and state.device(box.id).mono < offer.lowered[0] + OBEYING_S:
-            # It was told to come down, and may have obeyed since it was read.
-            least = _lower(least, _on_lines(box.lines, offer.ceiling_a))
+            # It was told to come down, and may have obeyed since it was read: how far, only the next reading tells.
+            least = _NOTHING
         return least, most
     # Where more is drawn than may be, it must not be thought that it is this one: its car may draw less already.
     return _blindly(box, state, mono - _LAG_S)[0], _NOTHING
