@@ -7,6 +7,8 @@ from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
 from bridge.core.events import Confirmed, Link
+from bridge.core.formulas import parse
+from bridge.core.loads.otherload import line_currents
 from tests.core.sites import House, site
 
 
@@ -100,3 +102,34 @@ def test_a_kettle_proves_nothing_about_the_meter() -> None:
         for _ in range(5):
             second(house, 2.0 if change % 2 else 10.0, 6.0)
     assert house.snapshot.decision.alarms == {}
+
+
+@pytest.mark.parametrize(
+    ("amperes", "total_a", "found"),
+    [
+        ((3.0, 3.0, 3.0), -9.0, (-3.0, -3.0, -3.0)),
+        ((18.0, 5.0, 5.0), -8.0, (-18.0, 5.0, 5.0)),
+        ((18.0, 16.0, 9.0), -11.0, (-18.0, 16.0, -9.0)),
+        ((18.0, 24.0, 8.0), -2.0, (-18.0, 24.0, -8.0)),
+        ((18.0, 25.0, 8.0), -1.0, (18.0, 25.0, 8.0)),  # too close to the other way round
+        ((18.0, 5.0, 5.0), -7.4, (-18.0, 5.0, 5.0)),  # at another voltage than was reckoned with
+        ((6.0, 6.0, 6.0), -16.2, (-6.0, -6.0, -6.0)),  # an inverter at a power factor of 0.9
+        ((10.0, 10.0, 5.0), -5.0, (10.0, 10.0, -5.0)),  # one of the first two exports, nobody knows which
+        ((18.0, 0.3, 0.2), -18.0, (-18.0, 0.3, 0.2)),
+        ((5.0, 5.0, 5.0), 5.0, (5.0, 5.0, 5.0)),
+    ],
+)
+def test_a_line_exports_only_where_the_total_power_leaves_no_doubt(
+    amperes: tuple[float, ...], total_a: float, found: tuple[float, ...]
+) -> None:
+    values = {**{f"current_l{line}_a": amperes[line - 1] for line in (1, 2, 3)}, "power_w": total_a * 230.0}
+    assert line_currents(values, (1, 2, 3), 230.0, signed=True) == found
+
+
+def test_the_sun_on_one_line_makes_no_room_on_another() -> None:
+    house = House(site(1, power=30000, connection_current_a=parse(20), meter=True))
+    house.plug("E1", state="B")
+    house.read("E1", {"state": "B", "current_l1_a": 0.0, "current_l2_a": 0.0, "current_l3_a": 0.0})
+    house.read("M1", {"current_l1_a": 18.0, "current_l2_a": 5.0, "current_l3_a": 5.0, "power_w": -1840.0})
+    house.obey()
+    assert house.setpoints() == {"E1": 15.0}

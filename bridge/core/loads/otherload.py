@@ -12,7 +12,8 @@ The highest result of the last seconds holds (:data:`WINDOW_S`): a rise counts a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import product
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
@@ -42,6 +43,9 @@ _PROOFS = 3
 """After so many changes to which it answered the wrong way, and none to which it did not, there is no doubt."""
 _UNSTEADY_S = 12.0
 """After so long with cars in motion the reading that leaves least for them counts."""
+_MISFIT_A = 1.0
+_MISFIT = 0.05
+"""So much, and so much of all currents, a total power may differ from what the currents of the lines make of it."""
 _SWEEPS = 3
 """A car in motion shows in so many readings of a wallbox: before, while, after."""
 
@@ -250,18 +254,40 @@ def line_currents(values: Values, lines: tuple[int, ...], voltage: float, signed
     """A device's line currents on the house lines it sits on, in amperes; None when nothing tells.
 
     Measured currents are best; else the power spread over the lines. Meters give currents without sign, so with
-    ``signed`` the direction is taken from the line's power, else from the total power (export is negative).
+    ``signed`` the direction is taken from the line's power, else made out from the total power (export is negative).
     """
     found = [0.0, 0.0, 0.0]
     power = values.get("power_w")
+    unsigned: list[int] = []
     for (current, line_power), line in zip(_OWN_LINES, lines, strict=False):
         current_a = values.get(current)
         if isinstance(current_a, (int, float)):
-            line_w = values.get(line_power, power) if signed else None
+            line_w = values.get(line_power) if signed else None
             exporting = isinstance(line_w, (int, float)) and line_w < 0
             found[line - 1] = -abs(current_a) if exporting else abs(current_a)
+            if line_w is None:
+                unsigned.append(line - 1)
         elif isinstance(power, (int, float)):
             found[line - 1] = power / voltage / len(lines)
         else:
             return None
+    if signed and unsigned and isinstance(power, (int, float)) and power < 0:
+        for line in _exporting(found, unsigned, power / voltage):
+            found[line] = -found[line]
     return found[0], found[1], found[2]
+
+
+def _exporting(amperes: Sequence[float], unsigned: Sequence[int], total_a: float) -> Sequence[int]:
+    """Those of the ``unsigned`` lines (by index) that export for certain, when all lines together are ``total_a``.
+
+    While the sun shines on one line, another may well draw: what could be either way is taken to draw.
+    """
+    known_a = sum(current for line, current in enumerate(amperes) if line not in unsigned)
+    misfits: dict[tuple[int, ...], float] = {}
+    for signs in product((1, -1), repeat=len(unsigned)):
+        there_a = known_a + sum(sign * amperes[line] for sign, line in zip(signs, unsigned, strict=True))
+        misfits[signs] = abs(there_a - total_a)
+    # Voltages differ, and currents without power (reactive ones) count in amperes only.
+    close = min(misfits.values()) + _MISFIT_A + _MISFIT * sum(map(abs, amperes))
+    likely = [signs for signs, misfit in misfits.items() if misfit <= close]
+    return [line for number, line in enumerate(unsigned) if all(signs[number] < 0 for signs in likely)]
