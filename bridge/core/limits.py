@@ -16,14 +16,14 @@ from bridge.core.grid.ramp import Release
 from bridge.core.model import Device, Now, State, Variable
 from bridge.core.rules import overrides, rules
 from bridge.core.rules.rules import View
-from bridge.core.variables import Names, current, fresh, initial
+from bridge.core.variables import Names, current, fresh, initial, without_mqtt
 
 
 class Books:
     """Everything the limits of one round are worked out from: the names as they are, and two hypothetical worlds.
 
-    * ``grid_side``: variables set over MQTT taken back to their initial values. Home automation may tighten what the
-      grid side allows, never widen it, whatever formula the variables meet in.
+    * ``grid_side``: variables set over MQTT taken back to what others set, else to their initial values. Home
+      automation may tighten what the grid side allows, never widen it, whatever formula the variables meet in.
     * ``unreduced``: every declared variable at its initial value. What lies below that is "limited".
     """
 
@@ -38,8 +38,7 @@ class Books:
         """How far limits have come back, for the next round; see :meth:`limit`."""
         self._grid_side: Names | None = None
         if any(variable.source == "mqtt" for variable in self.variables.values()):
-            others = {key: v for key, v in self.variables.items() if v.source != "mqtt"}
-            self._grid_side = Names(config, state, {**initial(config), **others}, now)
+            self._grid_side = Names(config, state, current(config, state.but(variables=without_mqtt(state))), now)
 
     def reduced(self, formula: Formula, amount: float) -> bool:
         """Whether that is less than a formula allows with every declared variable at its initial value."""

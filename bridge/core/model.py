@@ -44,7 +44,7 @@ class Variable:
     """A variable as it was set: by whom and when. ``name`` keeps its first spelling.
 
     ``until`` is when it runs out (UTC), as its sender wished; ``set_mono`` None: it was set before the bridge started.
-    Of one that has ``expired``, ``until`` is when.
+    Of one that has ``expired``, ``until`` is when. ``under``: what others than MQTT had set when MQTT set it anew.
     """
 
     name: str
@@ -54,6 +54,7 @@ class Variable:
     until: float | None = None
     set_mono: float | None = None
     expired: bool = False
+    under: Variable | None = None
 
 
 @dataclass(frozen=True, slots=True)

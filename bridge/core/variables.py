@@ -117,9 +117,14 @@ def _range(declared: VariableConfig) -> str:
 
 
 def after(config: Config, state: State, event: SetVariables, now: Now) -> Mapping[str, Variable]:
-    """The variables after a set. ``clear`` removes all that this source may write, then the new ones are set."""
+    """The variables after a set. ``clear`` removes all that this source may write, then the new ones are set.
+
+    MQTT clears what was set over MQTT only, and what others had set comes back.
+    """
     variables = dict(state.variables)
-    if event.clear:
+    if event.clear and event.source == "mqtt":
+        variables = without_mqtt(state)
+    elif event.clear:
         kept = barred(config, state, state.variables) if event.source == "smgw" else {}
         for key in state.variables:
             if key not in kept and event.source in config.declared.get(key, ("", _UNDECLARED))[1].writers:
@@ -130,8 +135,19 @@ def after(config: Config, state: State, event: SetVariables, now: Now) -> Mappin
         if key in state.variables:
             spelled = state.variables[key].name
         until = now.utc + event.ttl_s[key] if key in event.ttl_s else None
-        variables[key] = Variable(spelled, formula, event.source, now.utc, until, now.mono)
+        under = _set_by_others(variables[key]) if event.source == "mqtt" and key in variables else None
+        variables[key] = Variable(spelled, formula, event.source, now.utc, until, now.mono, under=under)
     return variables
+
+
+def without_mqtt(state: State) -> dict[str, Variable]:
+    """The variables as they would be if MQTT had set none."""
+    found = {key: _set_by_others(variable) for key, variable in state.variables.items()}
+    return {key: variable for key, variable in found.items() if variable}
+
+
+def _set_by_others(variable: Variable) -> Variable | None:
+    return variable.under if variable.source == "mqtt" else variable
 
 
 def current(config: Config, state: State) -> Mapping[str, Variable]:

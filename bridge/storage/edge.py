@@ -13,8 +13,10 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import replace
 from datetime import tzinfo
 from pathlib import Path
+from typing import Any
 
 from bridge.core.events import Stored
 from bridge.core.formulas import FormulaError, parse
@@ -34,20 +36,35 @@ RETRY_S = 5.0
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS variables
-    (key TEXT PRIMARY KEY, name TEXT, text TEXT, source TEXT, set_at REAL, until REAL, expired INTEGER);
+    (key TEXT PRIMARY KEY, name TEXT, text TEXT, source TEXT, set_at REAL, until REAL, expired INTEGER,
+    under_text TEXT, under_source TEXT, under_set_at REAL, under_until REAL, under_expired INTEGER);
 CREATE TABLE IF NOT EXISTS counters (name TEXT PRIMARY KEY, value INTEGER);
 """
 
-_SELECT = "SELECT key, name, text, source, set_at, until, expired FROM variables ORDER BY rowid"
+_COLUMNS = (
+    "key, name, text, source, set_at, until, expired, "
+    "under_text, under_source, under_set_at, under_until, under_expired"
+)
+_SELECT = f"SELECT {_COLUMNS} FROM variables ORDER BY rowid"
 
 # An upsert keeps the row, so that the variables come back in the order in which they were first set.
-_UPSERT = """
-INSERT INTO variables (key, name, text, source, set_at, until, expired) VALUES (?, ?, ?, ?, ?, ?, ?)
+_UPSERT = f"""
+INSERT INTO variables ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
 ON CONFLICT (key) DO UPDATE SET text = excluded.text, source = excluded.source, set_at = excluded.set_at,
-    until = excluded.until, expired = excluded.expired
+    until = excluded.until, expired = excluded.expired, under_text = excluded.under_text,
+    under_source = excluded.under_source, under_set_at = excluded.under_set_at,
+    under_until = excluded.under_until, under_expired = excluded.under_expired
 """
 
-_ADDED = (("until", "REAL"), ("expired", "INTEGER"))
+_ADDED = (
+    ("until", "REAL"),
+    ("expired", "INTEGER"),
+    ("under_text", "TEXT"),
+    ("under_source", "TEXT"),
+    ("under_set_at", "REAL"),
+    ("under_until", "REAL"),
+    ("under_expired", "INTEGER"),
+)
 """Columns that a file of an older version does not have yet."""
 
 
@@ -199,9 +216,9 @@ class StorageEdge:
         """One transaction with the difference between what is written and what shall be."""
         variables, receipt = snapshot.state.variables, snapshot.state.last_receipt
         changed = [
-            (key, v.name, v.formula.text, v.source, v.set_at, v.until, v.expired)
-            for key, v in variables.items()
-            if self._written.get(key) is not v
+            (key, variable.name, *_values(variable), *(_values(variable.under) if variable.under else _NOTHING))
+            for key, variable in variables.items()
+            if self._written.get(key) is not variable
         ]
         gone = [(key,) for key in self._written.keys() - variables.keys()]
         database.execute("BEGIN IMMEDIATE")
@@ -220,12 +237,26 @@ class StorageEdge:
 
 def _variables(database: sqlite3.Connection) -> dict[str, Variable]:
     variables: dict[str, Variable] = {}
-    for key, name, text, source, set_at, until, expired in database.execute(_SELECT):
+    for key, name, *values in database.execute(_SELECT):
         try:
-            variables[key] = Variable(name, parse(text), source, set_at, until, None, bool(expired))
+            under = _variable(name, values[5:]) if values[5] is not None else None
+            variables[key] = replace(_variable(name, values[:5]), under=under)
         except FormulaError as error:
-            logger.error("the stored variable %s is left out: %r: %s", name, text, error)
+            logger.error("the stored variable %s is left out: %r: %s", name, values[0], error)
     return variables
+
+
+_NOTHING = (None,) * 5
+
+
+def _values(variable: Variable) -> tuple[object, ...]:
+    """What is stored of a variable beside its name; :func:`_variable` makes it again."""
+    return variable.formula.text, variable.source, variable.set_at, variable.until, variable.expired
+
+
+def _variable(name: str, values: Sequence[Any]) -> Variable:
+    text, source, set_at, until, expired = values
+    return Variable(name, parse(text), source, set_at, until, None, bool(expired))
 
 
 def peek(folder: Path) -> Mapping[str, Variable]:

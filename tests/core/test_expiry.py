@@ -155,3 +155,58 @@ def test_what_a_fallback_refers_to_takes_part_in_the_limit() -> None:
     config = replace(config, grid=replace(config.grid, connection_power_w=parse("LIM")), smgw=smgw)
     with pytest.raises(Refused, match=r"SPARE: smgw.functions.power_limit is switched off"):
         accept(config, [("SPARE", 1)], False, "smgw", State())
+
+
+def shared_with_mqtt(**declared: object) -> Config:
+    """A limit whose variable both the grid side and home automation may write."""
+    writers = ("smgw", "admin", "mqtt")
+    return replace(
+        site(0, "LIM"),
+        variables={"LIM": VariableConfig(parse(30000), writers=writers, **declared)},  # type: ignore[arg-type]
+    )
+
+
+def limit_w(house: House) -> float:
+    return house.snapshot.decision.grid.limit_w
+
+
+def test_mqtt_cannot_replace_what_the_grid_side_has_set_by_something_wider() -> None:
+    house = House(shared_with_mqtt())
+    house.set(LIM=2000)
+    house.set(source="mqtt", LIM=30000)
+    assert limit_w(house) == 2000
+    house.set(source="mqtt", LIM=1000)
+    assert limit_w(house) == 1000
+    house.set(source="mqtt", LIM="25000 + 1")
+    assert limit_w(house) == 2000
+    house = restarted(house, house.now)
+    assert limit_w(house) == 2000
+    house.set(LIM=9000)
+    assert limit_w(house) == 9000, "the grid side may"
+
+
+def test_what_the_grid_side_has_set_comes_back_when_mqtt_clears_it_or_its_time_is_over() -> None:
+    house = House(shared_with_mqtt())
+    house.set(LIM=2000)
+    house.set(source="mqtt", clear=True)
+    assert limit_w(house) == 2000
+    house.set(source="mqtt", LIM=1000)
+    house.set(source="mqtt", clear=True)
+    assert limit_w(house) == 2000
+    house.set(source="mqtt", ttl=60, LIM=1000)
+    house.wait(61)
+    assert limit_w(house) == 2000
+    assert house.snapshot.state.variables["lim"].source == "smgw"
+
+
+def test_what_is_under_a_value_of_mqtt_runs_out_in_its_own_time() -> None:
+    house = House(shared_with_mqtt(ttl_s=60.0, fallback=parse(8000)))
+    house.set(LIM=2000)
+    house.wait(30)
+    house.set(source="mqtt", LIM=30000)
+    house.wait(29)
+    assert limit_w(house) == 2000
+    house.wait(2)
+    assert limit_w(house) == 8000
+    house.wait(30)
+    assert limit_w(house) == 8000

@@ -13,7 +13,8 @@ from queue import Empty, SimpleQueue
 import pytest
 
 from bridge.core import step
-from bridge.core.events import Event, Journaled, Stored
+from bridge.core.events import Event, Journaled, SetVariables, Stored
+from bridge.core.formulas import parse
 from bridge.core.model import Now, Snapshot, State
 from bridge.core.variables import accept
 from bridge.errors import ConfigError
@@ -97,6 +98,23 @@ def test_what_runs_out_comes_back_with_its_time_and_what_has_expired_stays_so(di
     house = disk.open()
     assert house.snapshot.state.variables["avail"].expired
     assert house.snapshot.decision.grid.limit_w == 55000, "although the clock says that there is time left"
+
+
+def test_what_the_grid_side_had_set_under_a_value_of_mqtt_is_kept(disk: Disk) -> None:
+    house = disk.open()
+    house.set(ttl=60, AVAIL=10)
+    given = SetVariables((("AVAIL", parse(100)),), False, "mqtt")
+    disk.store(house.happen(given))
+    disk.close()
+    again = disk.open().snapshot.state.variables["avail"]
+    assert again.under
+    assert (again.source, again.formula.text, again.under.source, again.under.formula.text) == (
+        "mqtt",
+        "100",
+        "smgw",
+        "10",
+    )
+    assert (again.until, again.under.until) == (None, 1_790_000_060.0)
 
 
 def test_a_file_of_an_older_version_is_read_and_extended(disk: Disk) -> None:

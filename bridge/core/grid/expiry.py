@@ -12,20 +12,30 @@ from bridge.core.model import Now, State, Variable
 
 
 def expired(config: Config, state: State, now: Now) -> State:
-    """The state in which every variable whose time is over has expired.
+    """The state in which every variable whose time is over has expired; under one of MQTT is what others had set.
 
     The time since a set counts on the clock that nobody can set. Across a restart only the time of day is left: then
     a variable holds no longer than it would if it were set now.
     """
     timed = _timed(config)
-    over = {
-        key: replace(variable, until=ends_at(config, key, variable), expired=True)
-        for key, variable in state.variables.items()
-        if (key in timed or variable.until is not None)
-        and not variable.expired
-        and _left_s(config, state, key, variable, now) <= 0
-    }
+    over: dict[str, Variable] = {}
+    for key, variable in state.variables.items():
+        if key in timed or variable.until is not None or variable.under:
+            aged = _aged(config, state, key, variable, now)
+            if aged is not variable:
+                over[key] = aged
     return state.but(variables={**state.variables, **over}) if over else state
+
+
+def _aged(config: Config, state: State, key: str, variable: Variable, now: Now) -> Variable:
+    """A variable as it is now; the very same when its time is not over."""
+    if variable.under:
+        under = _aged(config, state, key, variable.under, now)
+        if under is not variable.under:
+            variable = replace(variable, under=under)
+    if variable.expired or _left_s(config, state, key, variable, now) > 0:
+        return variable
+    return variable.under or replace(variable, until=ends_at(config, key, variable), expired=True)
 
 
 def ends_at(config: Config, key: str, variable: Variable) -> float | None:

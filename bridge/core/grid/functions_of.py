@@ -77,6 +77,8 @@ def _behind(config: Config, state: State, wanted: Mapping[str, Formula], name: s
         yield from filter(None, (declared.initial, declared.fallback))
     if name in state.variables:
         yield state.variables[name].formula
+        if under := state.variables[name].under:
+            yield under.formula
     if name in wanted:
         yield wanted[name]
     head, dot, _ = name.partition(".")
