@@ -45,6 +45,15 @@ class GridDecision(NamedTuple):
     """What the grid operator must leave the controllable devices (BK6-22-300, Anlage 1, 4.5.2); None: there are none"""
     below_minimum: bool = False
     """The limit is lower than that: obeyed all the same (4.6)."""
+    reduced: tuple[Limit, ...] = ()
+    """What the grid side has reduced, in watts; the limit of the house connection is the first if it is among them."""
+
+    @property
+    def cause(self) -> Limit:
+        """Why the house is in this state: the first of the reduced limits, else the limit of the house connection."""
+        if self.state == "limited" and self.reduced:
+            return self.reduced[0]
+        return Limit(self.limit_w, self.reason, self.source)
 
 
 @dataclass(frozen=True, slots=True)

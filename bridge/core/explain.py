@@ -120,7 +120,7 @@ def _bounds(books: Books, grid: GridDecision, boxes: Mapping[str, Setpoint]) -> 
 def sentences(config: Config, explanation: Explanation) -> list[str]:
     """The same in words, one line each: what people ask for when a car gets less than they thought."""
     grid = explanation.grid
-    told = [f"house connection: {grid.limit_w:g} W ({grid.state}): {grid.reason}"]
+    told = [f"house connection: {grid.limit_w:g} W ({grid.state}): {grid.cause.reason}"]
     for bound in explanation.bounds:
         room = f"{bound.used_a:.1f} of {max(0.0, bound.room_a):.1f} A" + (", full" if bound.full else "")
         told.append(f"  {bound.place or 'house'}, {bound.on}: {room}: {bound.reason}")

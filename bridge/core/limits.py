@@ -122,31 +122,31 @@ def connection(books: Books) -> GridDecision:
     limit = books.limit(grid.connection_power_w, "W")
     fuse = books.amperes(grid.connection_current_a) if grid.connection_current_a else None
     fuse_a = fuse.amount if fuse else None
-    left_w = _left(books, limit, fuse)
+    reduced = _reduced(books, limit, fuse)
     if isinstance(limit, Unknown):
         held = books.releases.get(_key(grid.connection_power_w, "W"))
         limit_w = min(grid.failsafe_power_w, held.amount) if held else grid.failsafe_power_w
         reason = f"fail-safe {limit_w:g} W: {grid.connection_power_w.text} has no value: {limit.reason}"
         decision = GridDecision(limit_w, "failsafe", reason, "config", power_w, fuse_a)
     else:
-        stands = "unlimited" if left_w is None else "limited"
+        stands = "limited" if reduced else "unlimited"
         decision = GridDecision(limit.amount, stands, limit.reason, limit.source, power_w, fuse_a)
-    return standing.told(books.config, books.state, books.variables, _names(books.config), decision, left_w, books.now)
+    return standing.told(books.config, books.state, books.variables, _names(books.config), decision, reduced, books.now)
 
 
-def _left(books: Books, house: Limit | Unknown, fuse: Limit | None) -> float | None:
-    """What the grid side leaves of the house connection or for its controllable devices, in watts; None: it is all."""
+def _reduced(books: Books, house: Limit | Unknown, fuse: Limit | None) -> tuple[Limit, ...]:
+    """What the grid side leaves of the house connection and for its controllable devices, in watts, where not all."""
     grid = books.config.grid
-    left = []
+    reduced = []
     if isinstance(house, Limit) and books.reduced(grid.connection_power_w, house.amount):
-        left.append(house.amount)
+        reduced.append(house)
     if grid.connection_current_a and fuse and books.reduced(grid.connection_current_a, fuse.amount):
-        left.append(fuse.amount * 3 * grid.voltage)
+        reduced.append(Limit(fuse.amount * 3 * grid.voltage, f"on each line {fuse.reason}", fuse.source))
     if grid.controllable_power_w:
-        controllable = books.limit(grid.controllable_power_w, "W")
-        if isinstance(controllable, Limit) and books.reduced(grid.controllable_power_w, controllable.amount):
-            left.append(controllable.amount)
-    return min(left, default=None)
+        limit = books.limit(grid.controllable_power_w, "W")
+        if isinstance(limit, Limit) and books.reduced(grid.controllable_power_w, limit.amount):
+            reduced.append(Limit(limit.amount, f"for what wallboxes draw from the grid {limit.reason}", limit.source))
+    return tuple(reduced)
 
 
 def _key(formula: Formula, unit: str) -> str:

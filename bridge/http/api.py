@@ -103,8 +103,8 @@ def snapshot_of(snapshot: Snapshot) -> Json:
             "until": instant(grid.until),
             "minimum_w": number(grid.minimum_w),
             "below_minimum": grid.below_minimum,
-            "reason": grid.reason,
-            "source": grid.source,
+            "reason": grid.cause.reason,
+            "source": grid.cause.source,
         },
         "variables": variables_of(snapshot),
         **devices_of(snapshot),
@@ -119,8 +119,8 @@ def explanation_of(snapshot: Snapshot, explanation: Explanation) -> Json:
         "grid": {
             "limit_w": number(explanation.grid.limit_w),
             "state": explanation.grid.state,
-            "reason": explanation.grid.reason,
-            "source": explanation.grid.source,
+            "reason": explanation.grid.cause.reason,
+            "source": explanation.grid.cause.source,
         },
         "limits": [
             {**bound._asdict(), "room_a": number(round(bound.room_a, 3)), "used_a": number(round(bound.used_a, 3))}

@@ -21,6 +21,7 @@ HELP = {
     "grid_limit_w": "House limit in force, watts.",
     "grid_power_w": "Power at the house connection, import positive, watts.",
     "grid_state": "1 for the state the house limit is in: init, unlimited, limited or failsafe.",
+    "grid_source": "1 for who set that limit: smgw, admin, mqtt, grid, contact or config.",
     "grid_since_seconds": "Since when the house limit is in this state, Unix time.",
     "grid_until_seconds": "When the house limit runs out, Unix time; only while it is to.",
     "grid_minimum_w": "What the grid operator owes the controllable devices, watts.",
@@ -60,6 +61,7 @@ def _of(snapshot: Snapshot) -> Iterator[Sample]:
     if decision.grid.power_w is not None:
         yield "grid_power_w", {}, decision.grid.power_w
     yield "grid_state", {"state": decision.grid.state}, 1.0
+    yield "grid_source", {"source": decision.grid.cause.source}, 1.0
     yield "grid_since_seconds", {}, decision.grid.since
     if decision.grid.until is not None:
         yield "grid_until_seconds", {}, decision.grid.until

@@ -106,8 +106,8 @@ def _grid(grid: GridDecision) -> Topics:
     return {
         "limit_w": number(grid.limit_w, _FINE),
         "power_w": number(grid.power_w, _DIGITS["w"]),
-        "reason": grid.reason,
-        "source": grid.source,
+        "reason": grid.cause.reason,
+        "source": grid.cause.source,
         "state": grid.state,
         "since": instant(grid.since),
         "until": instant(grid.until) if grid.until else "",

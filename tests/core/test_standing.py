@@ -93,6 +93,33 @@ def test_whatever_the_grid_side_reduces(formulas: dict[str, str], state: str, be
     assert (decided.state, decided.below_minimum, decided.minimum_w) == (state, below, 7560)
 
 
+@pytest.mark.parametrize(
+    ("formulas", "reason"),
+    [
+        ({"controllable_power_w": "300 * AVAIL"}, "for what wallboxes draw from the grid 300 * AVAIL = 3000 W"),
+        ({"connection_current_a": "AVAIL / 2"}, "on each line AVAIL / 2 = 5 A"),
+        ({"power": "300 * AVAIL", "controllable_power_w": "200 * AVAIL"}, "300 * AVAIL = 3000 W"),
+    ],
+)
+def test_reason_and_source_are_those_of_the_limit_that_is_reduced(formulas: dict[str, str], reason: str) -> None:
+    config = site(2, formulas.get("power", "30000"))
+    more = {key: parse(formula) for key, formula in formulas.items() if key != "power"}
+    house = House(replace(config, grid=replace(config.grid, **more)))
+    assert house.snapshot.decision.grid.cause.source == "config"
+    snapshot = house.set(AVAIL=10)
+    assert snapshot.decision.grid.cause.reason == f"{reason} with AVAIL = 10 (smgw)"
+    assert snapshot.decision.grid.cause.source == "smgw"
+    told = snapshot.decision.alarms["grid_below_minimum"]
+    assert told.startswith("obeyed, but below the 7560 W the grid operator owes: ")
+    assert "AVAIL = 10 (smgw)" in told
+
+
+def test_a_reduced_limit_beside_the_fail_safe_is_not_its_cause() -> None:
+    house = House(site(1, "NOBODY", controllable_power_w=parse("300 * AVAIL")))
+    grid = house.set(AVAIL=10).decision.grid
+    assert (grid.state, grid.cause.reason) == ("failsafe", grid.reason)
+
+
 def test_devices_that_are_no_wallboxes_count_when_they_are_told() -> None:
     assert House(site(2, controllable_devices=3)).snapshot.decision.grid.minimum_w == 10_500
     assert House(site(2, controllable_devices=0)).snapshot.decision.grid.minimum_w is None

@@ -51,6 +51,7 @@ def test_the_format_holds_with_hostile_labels_and_values() -> None:
     assert found[r'smgw_bridge_links_total{peer="a\"b\\c\nd"}'] == 3.0
     assert found["smgw_bridge_age_s"] == float("inf")
     assert found["smgw_bridge_grid_limit_w"] == 55000.0
+    assert found['smgw_bridge_grid_source{source="config"}'] == 1.0
     assert found['smgw_bridge_variable{name="AVAIL"}'] == 100.0
     assert found['smgw_bridge_device_online{id="E1"}'] == 0.0
 

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
+from operator import attrgetter
 
 from bridge.core.config import Config
-from bridge.core.decision import GridDecision
+from bridge.core.decision import GridDecision, Limit
 from bridge.core.functions import pmin14a
 from bridge.core.grid.expiry import ends_at
 from bridge.core.model import Now, State, Variable
@@ -25,13 +26,13 @@ def told(
     variables: Mapping[str, Variable],
     names: Iterable[str],
     grid: GridDecision,
-    left_w: float | None,
+    reduced: tuple[Limit, ...],
     now: Now,
 ) -> GridDecision:
     """The decision about the house connection with all that it does not say by itself.
 
-    ``names`` are those that the grid side's limits are worked out from, ``left_w`` is the lowest of those that are
-    reduced now (None: none is).
+    ``names`` are those that the grid side's limits are worked out from, ``reduced`` are those that are reduced now,
+    in watts.
     """
     taking_part = [(key, variables[key]) for key in names if key in variables]
     stands = "init" if grid.state == "unlimited" and _starting(config, state, now) else grid.state
@@ -42,7 +43,8 @@ def told(
         since=_since(state, stands, [variable for _, variable in taking_part], now),
         until=min(filter(None, (_ends(config, key, v) for key, v in taking_part)), default=None) if limited else None,
         minimum_w=minimum_w,
-        below_minimum=minimum_w is not None and left_w is not None and left_w < minimum_w,
+        below_minimum=minimum_w is not None and any(limit.amount < minimum_w for limit in reduced),
+        reduced=reduced,
     )
 
 
@@ -58,7 +60,8 @@ def alarms(grid: GridDecision) -> Mapping[str, str]:
     if grid.state == "failsafe":
         return {"grid_failsafe": grid.reason}
     if grid.below_minimum and grid.minimum_w is not None:
-        text = f"obeyed, but below the {grid.minimum_w:g} W the grid operator owes: {grid.reason}"
+        lowest = min(grid.reduced, key=attrgetter("amount"))
+        text = f"obeyed, but below the {grid.minimum_w:g} W the grid operator owes: {lowest.reason}"
         return {"grid_below_minimum": text}
     return {}
 
