@@ -63,6 +63,7 @@ def decided(before: Snapshot, events: Iterable[Event], now: Now) -> Snapshot:
     config, state = before.config, before.state
     for event in events:
         if isinstance(event, Reconfigured):
+            state = state.but(loads=otherload.moved(config, event.config, state))
             config = event.config
             continue
         state = apply(config, state, event, now)

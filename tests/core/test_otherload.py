@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis.strategies import floats, integers, lists
 
-from bridge.core.events import Confirmed, Link
+from bridge.core.config import Config, GroupConfig, MeterConfig, WallboxConfig
+from bridge.core.events import Confirmed, Link, Reconfigured
 from bridge.core.formulas import parse
 from bridge.core.loads.otherload import line_currents
 from tests.core.sites import House, site
@@ -133,3 +136,55 @@ def test_the_sun_on_one_line_makes_no_room_on_another() -> None:
     house.read("M1", {"current_l1_a": 18.0, "current_l2_a": 5.0, "current_l3_a": 5.0, "power_w": -1840.0})
     house.obey()
     assert house.setpoints() == {"E1": 15.0}
+
+
+def drawn(amperes: float) -> dict[str, float]:
+    return {f"current_l{line}_a": amperes for line in (1, 2, 3)}
+
+
+def feeders(*ids: str) -> Config:
+    """A wallbox E_ID behind each of some feeders of 20 A, which have meters M_ID."""
+    config = site(0, 100_000)
+    return replace(
+        config,
+        meters=tuple(MeterConfig(f"M_{id}", "eastron-sdm630", "10.0.0.1") for id in "AB"),
+        groups=tuple(GroupConfig(id, current_a=parse(20), meter=f"M_{id}") for id in ids),
+        wallboxes=tuple(WallboxConfig(f"E_{id}", "keba-p30", "10.0.0.2", group=id) for id in ids),
+    )
+
+
+def test_another_order_of_the_feeders_mixes_up_none_of_their_loads() -> None:
+    house = House(feeders("A", "B"))
+    house.plug("E_A", "E_B")
+    for _ in range(8):
+        house.read("M_A", {**drawn(10.0), "power_w": -6900.0})
+        house.read("M_B", drawn(12.0))
+        house.read("E_A", {"state": "C", **drawn(0.0)})
+        house.read("E_B", {"state": "C", **drawn(0.0)})
+        house.wait(1)
+    house.obey()
+    assert house.setpoints() == {"E_A": 30.0, "E_B": 8.0}
+    house.happen(Reconfigured(feeders("B", "A")))
+    house.obey()
+    assert house.setpoints() == {"E_A": 30.0, "E_B": 8.0}
+    house.happen(Reconfigured(feeders("B")))
+    house.obey()
+    assert house.setpoints() == {"E_B": 8.0}
+
+
+def test_what_a_wallbox_draws_is_other_load_as_soon_as_it_is_no_more_in_the_file() -> None:
+    house = House(site(3, 30 * 690.0, meter=True))
+    house.plug("E1", "E2", "E3")
+    house.read("M1", drawn(0.0))
+    house.obey()
+    for second in range(12):
+        for box in ("E1", "E2", "E3"):
+            house.read(box, {"state": "C", **drawn(10.0 if second else 0.0)})
+        house.wait(0.5)
+        house.read("M1", drawn(30.0 if second else 0.0))
+        house.obey()
+        house.wait(0.5)
+    assert house.setpoints() == {"E1": 10.0, "E2": 10.0, "E3": 10.0}
+    house.happen(Reconfigured(site(2, 30 * 690.0, meter=True)))
+    house.obey()
+    assert house.setpoints() == {"E1": 10.0, "E2": 10.0}

@@ -70,6 +70,29 @@ def observed(config: Config, state: State, event: Read) -> Mapping[int, Load]:
     return state.loads if loads is None else loads
 
 
+def moved(before: Config, after: Config, state: State) -> Mapping[int, Load]:
+    """The loads by number of their place once another configuration is in force.
+
+    A place keeps what was seen of it while its meters and wallboxes are the same, whatever its number is now. Of all
+    others their meters tell what they show already: else a load would be unknown, or another place's, for a while.
+    """
+    known = {_identity(before, place): state.load(number) for number, place in enumerate(tree(before).places)}
+    loads: dict[int, Load] = {}
+    for number, place in enumerate(tree(after).places):
+        if place.meters and (load := known.get(_identity(after, place))):
+            loads[number] = load
+        for meter in place.meters if number not in loads else ():
+            reading = state.device(meter)
+            load = _observed(after, state, Read(meter, reading.values, reading.mono), place, loads.get(number, Load()))
+            loads[number] = load
+    return loads
+
+
+def _identity(config: Config, place: Place) -> object:
+    """What makes a place the one it is for its other load."""
+    return place.meters, frozenset((box.id, box.lines) for box in config.wallboxes if box.id in place.boxes)
+
+
 def _observed(config: Config, state: State, event: Read, place: Place, load: Load) -> Load:
     if event.device in place.meters:
         drawn = metered(config, state, place)
