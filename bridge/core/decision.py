@@ -25,6 +25,8 @@ class Limit(NamedTuple):
     amount: float
     reason: str
     source: str
+    ordered: float | None = None
+    """What it comes back to, while it is still coming back."""
 
 
 class GridDecision(NamedTuple):
@@ -44,7 +46,7 @@ class GridDecision(NamedTuple):
     minimum_w: float | None = None
     """What the grid operator must leave the controllable devices (BK6-22-300, Anlage 1, 4.5.2); None: there are none"""
     below_minimum: bool = False
-    """The limit is lower than that: obeyed all the same (4.6)."""
+    """A limit that was ordered is lower than that: obeyed all the same (4.6)."""
     reduced: tuple[Limit, ...] = ()
     """What the grid side has reduced, in watts; the limit of the house connection is the first if it is among them."""
 

@@ -88,7 +88,8 @@ class Books:
         self.releases[_key(formula, unit)] = release
         if release.amount >= limit.amount:
             return limit
-        return limit._replace(amount=release.amount, reason=f"{limit.reason}, to which it comes back gradually")
+        reason = f"{limit.reason}, to which it comes back gradually"
+        return limit._replace(amount=release.amount, reason=reason, ordered=limit.amount)
 
     def amperes(self, formula: Formula) -> Limit:
         """What a formula of a current limit allows now; nothing when it has no value."""
@@ -141,11 +142,12 @@ def _reduced(books: Books, house: Limit | Unknown, fuse: Limit | None) -> tuple[
     if isinstance(house, Limit) and books.reduced(grid.connection_power_w, house.amount):
         reduced.append(house)
     if grid.connection_current_a and fuse and books.reduced(grid.connection_current_a, fuse.amount):
-        reduced.append(Limit(fuse.amount * 3 * grid.voltage, f"on each line {fuse.reason}", fuse.source))
+        ordered = None if fuse.ordered is None else fuse.ordered * 3 * grid.voltage
+        reduced.append(Limit(fuse.amount * 3 * grid.voltage, f"on each line {fuse.reason}", fuse.source, ordered))
     if grid.controllable_power_w:
         limit = books.limit(grid.controllable_power_w, "W")
         if isinstance(limit, Limit) and books.reduced(grid.controllable_power_w, limit.amount):
-            reduced.append(Limit(limit.amount, f"for what wallboxes draw from the grid {limit.reason}", limit.source))
+            reduced.append(limit._replace(reason=f"for what wallboxes draw from the grid {limit.reason}"))
     return tuple(reduced)
 
 

@@ -9,6 +9,7 @@ import pytest
 from bridge.core.formulas import parse
 from bridge.core.functions import NoValue, pmin14a
 from bridge.core.grid.standing import INIT_S
+from bridge.core.model import State
 from tests.core.sites import START, House, site
 
 KW = {1: 4.2, 2: 7.56, 3: 10.5, 4: 13.02, 5: 15.12, 6: 16.8, 7: 18.06, 8: 18.9, 9: 19.32, 10: 21.21, 0: 0.0}
@@ -112,6 +113,21 @@ def test_reason_and_source_are_those_of_the_limit_that_is_reduced(formulas: dict
     told = snapshot.decision.alarms["grid_below_minimum"]
     assert told.startswith("obeyed, but below the 7560 W the grid operator owes: ")
     assert "AVAIL = 10 (smgw)" in told
+
+
+def test_a_limit_that_is_only_coming_back_undercuts_nothing() -> None:
+    config = site(2, "30000 * AVAIL / 100", return_ramp_s=300)
+    house = House(config)
+    house.set(AVAIL=10)
+    house.wait(60)
+    assert house.snapshot.decision.grid.below_minimum
+    for percent in (50, 100):
+        grid = house.set(AVAIL=percent).decision.grid
+        assert (grid.limit_w, grid.state, grid.below_minimum) == (3000, "limited", False)
+        assert "grid_below_minimum" not in house.snapshot.decision.alarms
+    again = House(config, State(variables=house.snapshot.state.variables), house.now)
+    grid = again.snapshot.decision.grid
+    assert (grid.limit_w, grid.state, grid.below_minimum) == (4200, "limited", False)
 
 
 def test_a_reduced_limit_beside_the_fail_safe_is_not_its_cause() -> None:

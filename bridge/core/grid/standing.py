@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from operator import attrgetter
 
 from bridge.core.config import Config
 from bridge.core.decision import GridDecision, Limit
@@ -43,7 +42,7 @@ def told(
         since=_since(state, stands, [variable for _, variable in taking_part], now),
         until=min(filter(None, (_ends(config, key, v) for key, v in taking_part)), default=None) if limited else None,
         minimum_w=minimum_w,
-        below_minimum=minimum_w is not None and any(limit.amount < minimum_w for limit in reduced),
+        below_minimum=minimum_w is not None and any(_ordered(limit) < minimum_w for limit in reduced),
         reduced=reduced,
     )
 
@@ -60,10 +59,15 @@ def alarms(grid: GridDecision) -> Mapping[str, str]:
     if grid.state == "failsafe":
         return {"grid_failsafe": grid.reason}
     if grid.below_minimum and grid.minimum_w is not None:
-        lowest = min(grid.reduced, key=attrgetter("amount"))
+        lowest = min(grid.reduced, key=_ordered)
         text = f"obeyed, but below the {grid.minimum_w:g} W the grid operator owes: {lowest.reason}"
         return {"grid_below_minimum": text}
     return {}
+
+
+def _ordered(limit: Limit) -> float:
+    """What the grid side leaves, in watts: that a limit comes back gradually is none of its doing."""
+    return limit.amount if limit.ordered is None else limit.ordered
 
 
 def _starting(config: Config, state: State, now: Now) -> bool:
