@@ -5,6 +5,7 @@ Unknown means smaller: where an input is missing there is a number all the same,
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache, lru_cache
 from operator import attrgetter
 
@@ -53,8 +54,8 @@ class Books:
         """What a limit formula allows now, never negative; a limit of the grid side comes back gradually."""
         value = self.names.value(formula)
         if isinstance(value, Unknown):
-            if release := self.state.releases.get(_key(formula, unit)):
-                self.releases[_key(formula, unit)] = release
+            if release := self.state.releases.get(_key(self.config, formula, unit)):
+                self.releases[_key(self.config, formula, unit)] = release
             return value
         reason, source = self._why(formula, value, unit)
         grid_side: float | Unknown = value
@@ -75,7 +76,7 @@ class Books:
         grid, state, mono = self.config.grid, self.state, self.now.mono
         if not (grid.return_ramp_s or grid.return_delay_s):
             return limit
-        before = state.releases.get(_key(formula, unit))
+        before = state.releases.get(_key(self.config, formula, unit))
         if before is None and state.grid is None:
             failsafe = grid.failsafe_power_w if unit == "W" else grid.failsafe_power_w / grid.voltage / 3
             changed = max((v.until or v.set_at if v.expired else v.set_at for v in state.variables.values()), default=0)
@@ -85,7 +86,7 @@ class Books:
         release = ramp.eased(before, grid_side, self.reduced(formula, grid_side), mono, grid.return_ramp_s, delay_s)
         if release is None:
             return limit
-        self.releases[_key(formula, unit)] = release
+        self.releases[_key(self.config, formula, unit)] = release
         if release.amount >= limit.amount:
             return limit
         reason = f"{limit.reason}, to which it comes back gradually"
@@ -125,7 +126,7 @@ def connection(books: Books) -> GridDecision:
     fuse_a = fuse.amount if fuse else None
     reduced = _reduced(books, limit, fuse)
     if isinstance(limit, Unknown):
-        held = books.releases.get(_key(grid.connection_power_w, "W"))
+        held = books.releases.get(_key(books.config, grid.connection_power_w, "W"))
         limit_w = min(grid.failsafe_power_w, held.amount) if held else grid.failsafe_power_w
         reason = f"fail-safe {limit_w:g} W: {grid.connection_power_w.text} has no value: {limit.reason}"
         decision = GridDecision(limit_w, "failsafe", reason, "config", power_w, fuse_a)
@@ -151,17 +152,23 @@ def _reduced(books: Books, house: Limit | Unknown, fuse: Limit | None) -> tuple[
     return tuple(reduced)
 
 
-def _key(formula: Formula, unit: str) -> str:
-    return f"{formula.text} {unit}"
+def _key(config: Config, formula: Formula, unit: str) -> str:
+    """What is remembered of a limit goes on with its place, also when its formula is written anew."""
+    return f"{_grid_side(config).get(formula, formula.text)} {unit}"
 
 
 @lru_cache(maxsize=8)
-def _grid_side(config: Config) -> frozenset[Formula]:
-    """The limits by which a grid operator may reduce a house."""
+def _grid_side(config: Config) -> Mapping[Formula, str]:
+    """The limits by which a grid operator may reduce a house, with their keys in the configuration."""
     grid = config.grid
-    currents = (grid.connection_current_a, grid.wallbox_current_a)
-    powers = (grid.connection_power_w, grid.controllable_power_w, grid.wallbox_power_w)
-    return frozenset(formula for formula in (*powers, *currents) if formula and formula.names)
+    limits = {
+        "wallbox_power_w": grid.wallbox_power_w,
+        "wallbox_current_a": grid.wallbox_current_a,
+        "controllable_power_w": grid.controllable_power_w,
+        "connection_current_a": grid.connection_current_a,
+        "connection_power_w": grid.connection_power_w,
+    }
+    return {formula: key for key, formula in limits.items() if formula and formula.names}
 
 
 @lru_cache(maxsize=8)

@@ -288,7 +288,7 @@ class State:
     grid: GridDecision | None = None
     """As it was decided last."""
     releases: Mapping[str, Release] = field(default_factory=dict)
-    """Limits that the grid side reduced, and those on their way back, by formula and unit."""
+    """Limits that the grid side reduced, and those on their way back, by place in the configuration and unit."""
 
     def but(self, **changes: object) -> State:
         """The same with some fields changed, like :func:`dataclasses.replace` and eight times as quick: this is felt on

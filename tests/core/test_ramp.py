@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bridge.core.events import Reconfigured
 from bridge.core.formulas import parse
 from bridge.core.grid import ramp
 from bridge.core.grid.ramp import Release, eased
@@ -86,6 +87,16 @@ def test_home_automation_is_not_eased() -> None:
     house.set(AVAIL=100)
     assert house.wait(0).decision.grid.limit_w == 3000
     assert house.set(source="mqtt", WISH=55000).decision.grid.limit_w == 11000, "the gateway's share is still eased"
+
+
+def test_a_formula_that_is_written_anew_does_not_end_the_rise() -> None:
+    house = House(site(1, "30000 * AVAIL / 100", return_ramp_s=100.0))
+    house.set(AVAIL=10)
+    house.set(AVAIL=100)
+    assert house.wait(10).decision.grid.limit_w == pytest.approx(6000)
+    house.happen(Reconfigured(site(1, "31000 * AVAIL / 100", return_ramp_s=100.0)))
+    assert house.snapshot.decision.grid.limit_w == pytest.approx(6000)
+    assert house.wait(10).decision.grid.limit_w == pytest.approx(9100)
 
 
 def test_the_delay_is_kept_and_the_limit_then_rises() -> None:
