@@ -99,15 +99,26 @@ def _accepted(config: Config, name: str, key: str, expression: float | str, sour
         formula = parse(expression)
     except FormulaError as error:
         raise Refused(f"{name}: {error}") from error
+    refuse_outside(config, name, formula)
+    return formula
+
+
+def refuse_outside(config: Config, name: str, formula: Formula) -> None:
+    """Raise :class:`Refused` where a plain number is outside the ``min`` and ``max`` of a declared variable."""
+    declared = config.declared.get(fold(name), ("", _UNDECLARED))[1]
     if formula.constant is not None and _clamped(formula.constant, declared) != formula.constant:
         raise Refused(f"{name}: {formula.text} is outside {_range(declared)}")
-    return formula
 
 
 def _clamped(value: float, declared: VariableConfig) -> float:
     low = -math.inf if declared.min is None else declared.min
     high = math.inf if declared.max is None else declared.max
     return min(max(value, low), high)
+
+
+def _fits(config: Config, key: str, variable: Variable) -> bool:
+    constant, declared = variable.formula.constant, config.declared.get(key)
+    return declared is None or constant is None or _clamped(constant, declared[1]) == constant
 
 
 def _range(declared: VariableConfig) -> str:
@@ -221,11 +232,12 @@ class Names:
         self._state = state
         self._variables = variables
         self._now = now
-        # Plain numbers are known from the start; the rest is found out when it is asked for.
+        # Plain numbers are known from the start; the rest is found out when it is asked for, and so are those that were
+        # set under wider bounds than there are now.
         self._known: dict[str, float | NoValue] = {
             key: variable.formula.constant
             for key, variable in variables.items()
-            if variable.formula.constant is not None and not variable.expired
+            if variable.formula.constant is not None and not variable.expired and _fits(config, key, variable)
         }
         self.notes: dict[str, str] = {}
         """What must be said of a variable beside its value, by folded name."""

@@ -359,6 +359,15 @@ def test_clear_leaves_alone_what_this_door_may_not_write() -> None:
     assert set(house.snapshot.state.variables) == {"pwr", "x"}
 
 
+def test_what_was_set_under_wider_bounds_is_clamped_to_those_of_now() -> None:
+    house = House(site(0))
+    house.set(AVAIL=80)
+    narrower = dataclasses.replace(site(0), variables={"AVAIL": VariableConfig(parse(50), 0, 50)})
+    house.happen(Reconfigured(narrower))
+    assert house.snapshot.decision.grid.limit_w == 27_500
+    assert house.snapshot.decision.notes["avail"] == "80 clamped to min 0, max 50"
+
+
 def test_formula_values_are_clamped_and_say_so() -> None:
     house = House(site(0))
     house.set(AVAIL="B", B=250)
