@@ -21,7 +21,7 @@ from bridge import config
 from bridge.core.config import Config, GridConfig
 from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, parse
 from bridge.core.model import Now, State, Variable
-from bridge.core.variables import Names
+from bridge.core.variables import Names, Refused, refuse_outside
 from bridge.errors import ConfigError
 
 
@@ -274,7 +274,8 @@ def explain(options: argparse.Namespace) -> int:
                 readings.setdefault(fold(device), {})[quantity] = text if quantity == "state" else float(text)
             else:
                 given[name] = parse(text)
-        except ValueError as error:
+                refuse_outside(known, name, given[name])
+        except (ValueError, Refused) as error:
             print(f"{pair}: {error}", file=sys.stderr)
             return 2
     now = Now(time.monotonic(), time.time(), app.local_zone())

@@ -73,7 +73,7 @@ def explained(config: Config, state: State, now: Now, given: Mapping[str, Formul
 
 def supposed(config: Config, known: Mapping[str, Variable], readings: Mapping[str, Values], now: Now) -> State:
     """A house for the sake of the argument: at every wallbox a car that charges, meters that show nothing, no contact
-    active, and on top of it the ``readings`` of devices by folded id."""
+    active, no limit on its way back, and on top of it the ``readings`` of devices by folded id."""
     devices = {device.id: _supposed(device, readings.get(fold(device.id), {})) for device in config.devices}
     snapshot = step.first(config, State(variables=known), now)
     links = [Link(id, True) for id in devices]
@@ -81,7 +81,8 @@ def supposed(config: Config, known: Mapping[str, Variable], readings: Mapping[st
     # The wallboxes come after the meters, so that everybody knows what they drew meanwhile.
     reads = [Read(one.id, devices[one.id], now.mono) for one in config.devices if one.fed_by != "expression"]
     state = step.run(snapshot, [*links, *held, *reads], now).state
-    return state.but(contacts={key: contact for key, contact in state.contacts.items() if not contact.reason})
+    contacts = {key: contact for key, contact in state.contacts.items() if not contact.reason}
+    return state.but(contacts=contacts, releases={})
 
 
 def _supposed(device: MeterConfig | WallboxConfig, readings: Values) -> Values:

@@ -19,6 +19,7 @@ from bridge.core.explain import explained
 from bridge.core.formulas import FormulaError, is_name, parse
 from bridge.core.model import Snapshot
 from bridge.core.records.session import Session
+from bridge.core.variables import Refused, refuse_outside
 from bridge.http import api, certificates, cnf, configuration, metrics, sessions
 from bridge.http.access import HEALTH_PATH, PASSWORD_PATH, Refusal
 from bridge.http.administration import Administration
@@ -105,6 +106,11 @@ class Views:
             raise Refusal(400, f"{error}: give each variable a number or a formula") from None
         if wrong := [name for name in given if not is_name(name)]:
             raise Refusal(400, f"{wrong[0]!r} is no name of a variable")
+        try:
+            for name, formula in given.items():
+                refuse_outside(snapshot.config, name, formula)
+        except Refused as error:
+            raise Refusal(400, str(error)) from None
         return _json(api.explanation_of(snapshot, explained(snapshot.config, snapshot.state, snapshot.now, given)))
 
     def journal(self) -> Response:

@@ -54,3 +54,12 @@ def test_a_house_for_the_sake_of_the_argument() -> None:
     assert lines[0].startswith("house connection: 22000 W (limited): 55000 * AVAIL / 100 = 22000 W")
     assert "less 10.0 A of other load on L1" in lines[1]
     assert lines[-1] == "E2: nothing, alone it might have 32 A: no car connected"
+
+
+def test_asking_is_no_restart_after_which_a_limit_comes_back_gradually() -> None:
+    config = site(1, return_ramp_s=300)
+    house = House(config)
+    house.set(AVAIL=40)
+    state = supposed(config, house.snapshot.state.variables, {}, house.wait(10).now)
+    assert explained(config, state, house.now).grid.limit_w == 22_000
+    assert explained(config, state, house.now, {"AVAIL": parse(60)}).grid.limit_w == 33_000
