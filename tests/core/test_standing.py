@@ -10,6 +10,7 @@ from bridge.core.formulas import parse
 from bridge.core.functions import NoValue, pmin14a
 from bridge.core.grid.standing import INIT_S
 from bridge.core.model import State
+from bridge.core.records.journal import Journal
 from tests.core.sites import START, House, site
 
 KW = {1: 4.2, 2: 7.56, 3: 10.5, 4: 13.02, 5: 15.12, 6: 16.8, 7: 18.06, 8: 18.9, 9: 19.32, 10: 21.21, 0: 0.0}
@@ -92,6 +93,20 @@ def test_whatever_the_grid_side_reduces(formulas: dict[str, str], state: str, be
     assert house.snapshot.decision.grid.state == "unlimited"
     decided = house.set(AVAIL=0).decision.grid
     assert (decided.state, decided.below_minimum, decided.minimum_w) == (state, below, 7560)
+
+
+@pytest.mark.parametrize(
+    ("event", "since_s"), [("2026-09-21T14:13:30.000Z", 10), ("", 70), ("of old", 70), ("2026-09-21T15:13:30.000Z", 70)]
+)
+def test_a_limit_that_is_repeated_holds_since_its_event_began_also_after_a_restart(event: str, since_s: float) -> None:
+    house = House(site())
+    house.wait(10)
+    house.set(AVAIL=50)
+    house.wait(60)
+    house.set(AVAIL=50)
+    assert grid(house) == ("limited", 10, None)
+    known = State(variables=house.snapshot.state.variables, journal=Journal(event=event))
+    assert grid(House(house.snapshot.config, known, house.wait(60).now)) == ("limited", since_s, None)
 
 
 @pytest.mark.parametrize(

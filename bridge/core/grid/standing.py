@@ -77,12 +77,15 @@ def _starting(config: Config, state: State, now: Now) -> bool:
 
 
 def _since(state: State, stands: str, variables: Iterable[Variable], now: Now) -> float:
-    """Since when it stands like this; a limit from before a restart since it was set."""
+    """Since when it stands like this; a limit from before a restart since the grid event that is open in the journal
+    began, else since it was set last."""
     if state.grid is not None:
         return state.grid.since if state.grid.state == stands else now.utc
     if stands != "limited":
         return now.utc
-    return min(now.utc, max((variable.set_at for variable in variables if variable.set_at), default=now.utc))
+    begun = state.journal.begun
+    last = max((variable.set_at for variable in variables if variable.set_at), default=now.utc)
+    return min(now.utc, last, last if begun is None else begun)
 
 
 def _ends(config: Config, key: str, variable: Variable) -> float | None:

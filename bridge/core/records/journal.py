@@ -116,6 +116,14 @@ class Journal(NamedTuple):
         """The number of the oldest entry in the outbox."""
         return self.last - len(self.outbox) + 1
 
+    @property
+    def begun(self) -> float | None:
+        """When the open grid event began (Unix seconds); None when there is none, or its name does not tell."""
+        try:
+            return datetime.fromisoformat(self.event).timestamp()
+        except (ValueError, OverflowError):
+            return None
+
     def noting(self, kind: str, utc: float, zone: tzinfo | None, facts: Mapping[str, object]) -> Journal:
         """The journal with one more entry, which belongs to the open grid event if there is one."""
         journal = self
