@@ -206,6 +206,7 @@ def test_what_is_under_a_value_of_mqtt_runs_out_in_its_own_time() -> None:
     house.set(source="mqtt", LIM=30000)
     house.wait(29)
     assert limit_w(house) == 2000
+    assert house.snapshot.decision.grid.until == START.utc + 60
     house.wait(2)
     assert limit_w(house) == 8000
     house.wait(30)

@@ -89,4 +89,7 @@ def _since(state: State, stands: str, variables: Iterable[Variable], now: Now) -
 
 
 def _ends(config: Config, key: str, variable: Variable) -> float | None:
-    return None if variable.expired else ends_at(config, key, variable)
+    """When a variable runs out, or what others had set before MQTT set it."""
+    under = _ends(config, key, variable.under) if variable.under else None
+    ends = None if variable.expired else ends_at(config, key, variable)
+    return under if ends is None else min(ends, under or ends)
