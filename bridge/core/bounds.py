@@ -115,7 +115,7 @@ def _house(books: Books, grid: GridDecision, place: Place) -> _Said:
     voltage = books.config.grid.voltage
     reserve_a, reserve = 0.0, books.config.grid.reserve_w
     if reserve is not None:
-        value = books.names.value(reserve)
+        value = books.reserve_w(reserve)
         if isinstance(value, Unknown):
             nothing = Limit(0.0, f"the reserve has no value: {value.reason}", "config")
             return _Said(0.0, nothing, None, nothing)

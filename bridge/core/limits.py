@@ -99,6 +99,14 @@ class Books:
             return Limit(0.0, f"{formula.text} has no value: {limit.reason}", "config")
         return limit
 
+    def reserve_w(self, formula: Formula) -> float | Unknown:
+        """What is kept free, in watts; variables set over MQTT may keep more free, never less."""
+        value = self.names.value(formula)
+        if isinstance(value, Unknown) or self._grid_side is None:
+            return value
+        without = self._grid_side.value(formula)
+        return value if isinstance(without, Unknown) else max(value, without)
+
     def _why(self, formula: Formula, value: float, unit: str) -> tuple[str, str]:
         """The reason in words, and the source: who set the youngest variable that takes part."""
         if not formula.names:

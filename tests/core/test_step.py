@@ -310,6 +310,19 @@ def test_home_automation_tightens_but_never_widens_what_the_grid_has_limited() -
     assert house.snapshot.decision.grid.limit_w == 14000.0
 
 
+def test_home_automation_keeps_more_free_but_never_less() -> None:
+    variables = {"R": VariableConfig(parse(6900), writers=("smgw", "mqtt"))}
+    house = House(dataclasses.replace(site(1, power=20_700, reserve_w=parse("R")), variables=variables))
+    house.plug("E1")
+    for reserve_w, amperes in ((0, 20.0), (13_800, 10.0), ("1 / 0", 0.0)):
+        house.set(source="mqtt", R=reserve_w)
+        house.obey()
+        assert house.setpoints() == {"E1": amperes}
+    house.set(R=0)
+    house.obey()
+    assert house.setpoints() == {"E1": 30.0}
+
+
 def test_variables_refer_to_each_other_and_circles_are_told() -> None:
     house = House(site(0))
     house.set(A="B + 1", B="C * 2", C=20, X="Y", Y="Z", Z="Y + 1", Q="NOPE", W="exists(NOPE) ? 1 : exists(A)")
