@@ -28,11 +28,14 @@ from bridge.errors import ConfigError
 def run(options: argparse.Namespace) -> int:
     """Run the service until SIGTERM or SIGINT."""
     from bridge import app
+    from bridge.storage.alone import alone_in
 
     setup = app.prepare(config.find(options.config), options.state_dir)
     _log()
-    running = app.App(setup, _state_dir(config.state_dir(options.state_dir, setup.config)))
-    return _serve(running, reload=running.file.reload)
+    folder = _state_dir(config.state_dir(options.state_dir, setup.config))
+    with alone_in(folder):
+        running = app.App(setup, folder)
+        return _serve(running, reload=running.file.reload)
 
 
 def _state_dir(folder: Path) -> Path:

@@ -270,6 +270,15 @@ def test_an_address_in_use_is_told(tmp_path: Path) -> None:
     assert service.end(signal.SIGTERM)[0] == 0
 
 
+def test_a_second_bridge_leaves_the_state_of_the_first_alone(tmp_path: Path) -> None:
+    service = Service(tmp_path)
+    second = bridge("run", "-c", service.file, "--state-dir", tmp_path / "state")
+    assert (second.returncode, "another bridge is running" in second.stderr) == (1, True), second.stderr
+    assert service.end(signal.SIGTERM)[0] == 0
+    verified = bridge("journal", "verify", "-c", service.file, "--state-dir", tmp_path / "state")
+    assert verified.returncode == 0, verified.stdout
+
+
 def test_the_service_manager_is_told_and_the_watchdog_fed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
