@@ -262,7 +262,9 @@ def _variable(name: str, values: Sequence[Any]) -> Variable:
 def peek(folder: Path) -> Mapping[str, Variable]:
     """The variables on disk, for somebody who only wants to look; none where there are none to be read."""
     try:
-        with closing(sqlite3.connect(f"{(folder / FILE).as_uri()}?mode=ro", uri=True, timeout=1.0)) as database:
+        # Only an absolute path can be told as a URI, and only a URI asks for reading alone.
+        file = (folder / FILE).absolute().as_uri()
+        with closing(sqlite3.connect(f"{file}?mode=ro", uri=True, timeout=1.0)) as database:
             return _variables(database)
     except sqlite3.Error:
         return {}

@@ -158,6 +158,15 @@ def test_try(arguments: tuple[str, ...], output: str, code: int, capsys: pytest.
     assert silent == ""
 
 
+def test_explain_looks_into_a_state_directory_beside_us(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "bridge.yaml").write_text(SITE.format(http=8080) + "state_dir: state\n")
+    monkeypatch.chdir(tmp_path)
+    assert here("explain", "-c", "bridge.yaml") == 0
+    assert "55000 W" in capsys.readouterr().out
+
+
 def test_profiles(tmp_path: Path) -> None:
     listed = bridge("profiles")
     assert listed.returncode == 0
