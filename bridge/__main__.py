@@ -14,7 +14,7 @@ from bridge.smgw import cert_arguments
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code."""
-    options = _parser().parse_args(arguments)
+    options = _parser().parse_args(_formula_kept(sys.argv[1:] if arguments is None else arguments))
     command: Callable[[argparse.Namespace], int] = options.command
     try:
         return command(options)
@@ -29,6 +29,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         pass
     return 1
+
+
+def _formula_kept(arguments: Sequence[str]) -> Sequence[str]:
+    """``-2^2`` after ``try`` is a formula: only what asks for help is an option there."""
+    if len(arguments) > 1 and arguments[0] == "try" and not "--help".startswith(arguments[1]) and arguments[1] != "-h":
+        return ["try", "--", *arguments[1:]]
+    return arguments
 
 
 def _parser() -> argparse.ArgumentParser:
