@@ -46,7 +46,7 @@ def accept(
 ) -> SetVariables:
     """Check a whole set and make the event of it: all or nothing.
 
-    Of a name given twice the last one counts. ``peer`` is the certificate of whoever asks (see
+    Of a name given twice the last value counts and the first spelling. ``peer`` is the certificate of whoever asks (see
     :class:`~bridge.core.events.SetVariables`). Raises :class:`Refused`. Formulas are parsed here, in the caller's
     thread, never in the hub's.
     """
@@ -57,7 +57,8 @@ def accept(
         if not is_name(name):
             raise Refused(f"{spelled[:80]!r} is no name: letters, digits and _, and no word of the formula language")
         key = fold(name)
-        accepted[key] = (name, _accepted(config, name, key, expression, source))
+        first = accepted[key][0] if key in accepted else name
+        accepted[key] = (first, _accepted(config, name, key, expression, source))
         lasting[key] = _lasting(name, more[0] if more else None)
     if source == "smgw" and (off := barred(config, state, accepted, {key: pair[1] for key, pair in accepted.items()})):
         reasons = (f"{accepted[key][0]}: smgw.functions.{function} is switched off" for key, function in off.items())

@@ -359,6 +359,9 @@ def test_names_keep_their_first_spelling_and_clear_falls_back_to_initial() -> No
     house.set(Tarif=1)
     house.set(TARIF=2, avail=40)
     assert {v.name: v.formula.constant for v in house.snapshot.state.variables.values()} == {"Tarif": 2, "AVAIL": 40}
+    house.set(Twice=1, twice=2)
+    spelled = {v.name: v.formula.constant for v in house.snapshot.state.variables.values()}
+    assert (spelled.get("Twice"), "twice" in spelled) == (2, False)
     house.set(clear=True, OTHER=1)
     assert set(house.snapshot.state.variables) == {"other"}
     assert house.snapshot.decision.values["avail"] == 100.0
