@@ -97,6 +97,15 @@ def test_from_plug_to_unplug() -> None:
     assert house.unstored == (session,)
 
 
+@pytest.mark.parametrize(("read", "tag"), [("00000000", ""), ("", ""), (0.0, ""), ("0A00", "0A00"), (77001.0, "77001")])
+def test_zeros_are_no_tag(read: str | float, tag: str) -> None:
+    house = Garage(site(1))
+    house.says(state="A", energy_wh=5000.0)
+    house.says(state="B", energy_wh=5000.0, rfid=read)
+    house.says(state="A", energy_wh=5000.0)
+    assert house.last().rfid == tag
+
+
 def test_ids_rise_and_sessions_wait_until_they_are_stored() -> None:
     house = Garage(site(2))
     for box in ("E1", "E2"):

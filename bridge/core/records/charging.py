@@ -74,7 +74,7 @@ def accrued(session: Session, sight: Sight) -> Session:
     session = counted(session, sight, passed_s)
     flowing = sight.kind[0] == "charging" and not sight.gone
     power_w = min(sight.power_w or 0.0, sight.most_w) if flowing else 0.0
-    tag = values.get("rfid") if sight.connected else None
+    tag = _tag(values.get("rfid")) if sight.connected else ""
     return replace(
         session,
         seen_at=now.utc,
@@ -82,12 +82,18 @@ def accrued(session: Session, sight: Sight) -> Session:
         pauses=pauses,
         phases=max(session.phases, _lines(values) if flowing else 0),
         peak_w=max(session.peak_w, power_w),
-        rfid=(tag if isinstance(tag, str) else f"{tag:.0f}") if tag else session.rfid,
+        rfid=tag or session.rfid,
         spans=session.spans if sight.gone else turned(session.spans, now.utc, sight.kind),
         mark=Mark(
             now.mono, sight.device, sight.device.mono, session.mark.counted_wh, power_w, session.mark.resumed_mono
         ),
     )
+
+
+def _tag(reading: object) -> str:
+    """The RFID tag that a box has read; empty without one. Boxes say so with nothing or with zeros."""
+    tag = f"{reading:.0f}" if isinstance(reading, float) else str(reading or "")
+    return tag if tag.strip("0") else ""
 
 
 def counted(session: Session, sight: Sight, passed_s: float) -> Session:
