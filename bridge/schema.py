@@ -75,6 +75,8 @@ def read(
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         problem = (error.problem or error.context or "unreadable").splitlines()[0]
+        if problem == "mapping values are not allowed here":  # most likely a ? b : c
+            problem += "; a text with ': ' in it, such as a formula, needs quotes"
         raise ConfigError([f"{file}:{line}: no valid YAML: {problem}"]) from error
     except (YAMLError, ValueError) as error:  # ValueError: a date or number that is none, such as 2026-02-31
         raise ConfigError([f"{file}:1: no valid YAML: {str(error).splitlines()[0]}"]) from error

@@ -141,6 +141,7 @@ def test_mistakes(text: str, expected: str) -> None:
         ("name: a\n\tsize: 1", "f.yaml:2: no valid YAML: "),
         ("name: [1, 2", "f.yaml:1: no valid YAML: "),
         ("name: 'open", "f.yaml:1: no valid YAML: "),
+        ("name: X ? 1 : 2", "f.yaml:1: no valid YAML: mapping values are not allowed here; a text with ': ' in it"),
         ("name: *nowhere", "f.yaml:1: no valid YAML: found undefined alias"),
         ("a: 1\n---\nb: 2", "f.yaml:2: no valid YAML: but found another document"),
         ("name: \x00", "f.yaml:1: no valid YAML: "),
