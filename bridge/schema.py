@@ -262,7 +262,10 @@ def _formula(node: object) -> Formula:
     try:
         return parse(str(node) if isinstance(node, str) else node)
     except FormulaError as error:
-        raise _Wrong(f"{_shown(node)} is no formula: {error}", "a number or a formula") from error
+        # Between braces YAML ends a text at its first comma.
+        cut = isinstance(node, str) and node.count("(") > node.count(")")
+        hint = "; between { } or [ ] a formula with a comma needs quotes" if cut else ""
+        raise _Wrong(f"{_shown(node)} is no formula: {error}{hint}", "a number or a formula") from error
 
 
 def _line_of(node: object, key: object, fallback: int) -> int:

@@ -134,6 +134,12 @@ def test_mistakes(text: str, expected: str) -> None:
     assert len(mistake) < 250
 
 
+def test_a_formula_that_braces_have_cut_at_its_comma_is_known() -> None:
+    cut, _ = mistakes("{limit: min(1, 2)}")
+    assert "'min(1' is no formula" in cut
+    assert "between { } or [ ] a formula with a comma needs quotes" in cut
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
