@@ -34,7 +34,7 @@ __all__ = [
     "parse",
 ]
 
-_PLAIN = re.compile(r"\d{1,15}(\.\d{1,15})?")
+_PLAIN = re.compile(r"[0-9]{1,15}(\.[0-9]{1,15})?")
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 MAX_WHOLE = 2.0**53

@@ -223,6 +223,7 @@ NUMBERS = "numbers take a decimal point (3.5), and a comma only parts the values
         ("5kW", "'5kW' is not a number; units are left out (column 1)"),
         ("1 + 1.2.3", "'1.2.3' is not a number; units are left out (column 5)"),
         ("1_000", "'1_000' is not a number; units are left out (column 1)"),
+        ("\u0663", "expected a value, found '\u0663' (column 1)"),
         ("1e400", "the number is too large (column 1)"),
         ("1 + nan", "'nan' is not a number (column 5)"),
         ("-Infinity", "'infinity' is not a number (column 2)"),
