@@ -120,7 +120,8 @@ def prepare(
 
     config = configuration.load(path, check, text)
     by_id = {device.id: profiles[device.profile] for device in config.devices if device.fed_by == "modbus"}
-    able = {id: known for id, profile in by_id.items() if (known := capability(profile))}
+    lines = {box.id: len(box.lines) for box in config.wallboxes}
+    able = {id: known for id, count in lines.items() if id in by_id and (known := capability(by_id[id], count))}
     sweeps = {id: sweep_s(profile) for id, profile in by_id.items()}
     meters = tuple(meter.paced(sweeps.get(meter.id, 0.0)) for meter in config.meters)
     boxes = (box.able(able[box.id]) if box.id in able else box for box in config.wallboxes)

@@ -45,6 +45,13 @@ def test_a_site(tmp_path: Path) -> None:
     assert config.hints(setup.config) == []
 
 
+def test_a_box_that_counts_watts_has_the_step_of_the_lines_it_is_connected_to(tmp_path: Path) -> None:
+    boxes = "[{id: E1, profile: goodwe-hca, address: a, phases: 1}, {id: E2, profile: goodwe-hca, address: b}]"
+    setup = prepared(tmp_path, f"grid: {{connection_power_w: 11000}}\nwallboxes: {boxes}\n")
+    one, three = (box.capability.step_a for box in setup.config.wallboxes)
+    assert (one, three) == (pytest.approx(100 / 230, abs=1e-5), pytest.approx(100 / 690, abs=1e-5))
+
+
 MISTAKES = [
     ("profile: http_input", "profile: keba-p30", "7: wallboxes[0].profile: keba-p30 needs address"),
     ("{id: M2,", "{id: M2, address: a,", "4: meters[1].address: address has no meaning with the profile http-input"),

@@ -17,7 +17,7 @@ from bridge.core.formulas import Formula, NoValue
 from bridge.edge import Post
 from bridge.errors import LinkError, Refused
 from bridge.modbus.plan import Block
-from bridge.modbus.profile import WATTS_PER_AMPERE, Profile, Write, capability
+from bridge.modbus.profile import VOLTS, Profile, Write, capability
 from bridge.modbus.readings import amount
 from bridge.modbus.registers import Registers
 
@@ -37,7 +37,8 @@ BELIEVED_S = 4.0
 UNSAFE_RETRY_S = 5.0
 """One that holds more is told again at least this often."""
 
-VOLTS = 230.0
+DUST_A = 0.0002
+"""The core counts in millionths of an ampere: over all the steps of a box that adds up to no more than this."""
 
 
 class Offered(NamedTuple):
@@ -64,10 +65,8 @@ class Duty:
         self._box, self._profile, self._rule, self._registers = box, profile, profile.setpoint, registers
         self._post, self._trouble = post, trouble
         self._per_ampere = VOLTS * lines if self._rule.unit == "W" else 1.0
-        able = capability(profile)
+        able = capability(profile, lines)
         self._step_a = able.step_a if able else 0.1
-        if self._rule.unit == "W" and self._rule.step_a is None:
-            self._step_a *= WATTS_PER_AMPERE / self._per_ampere  # fewer lines, fewer watts an ampere
         self._loop = asyncio.get_running_loop()
         self._up = self._meeting = False
         self._task: asyncio.Task[None] | None = None
@@ -249,14 +248,24 @@ class Duty:
     # ------------------------------------------------------------------------------- what to write, what is held
 
     def _target(self, amperes: float) -> float:
-        """The setpoint as this box can take it: rounded down to its step, 0 below its minimum."""
+        """The setpoint as this box can take it: rounded down to its step, 0 below its minimum.
+
+        What is a whole number of watts for the box but not of amperes for the core stays as the core has said it, lest
+        the core takes the last decimal for a setpoint that was not followed.
+        """
+        taken = self._taken(amperes)
+        return amperes if abs(amperes - taken) <= DUST_A else taken
+
+    def _taken(self, amperes: float) -> float:
         if amperes < self._rule.min_a:
             return 0.0
-        return round(math.floor(min(amperes, self._rule.max_a) / self._step_a + 1e-6) * self._step_a, 9)
+        dust = DUST_A if self._rule.unit == "W" else 0.0
+        steps = math.floor((min(amperes, self._rule.max_a) + dust) / self._step_a + 1e-6)
+        return round(steps * self._step_a, 9)
 
     def _steps(self, amperes: float) -> Sequence[_Step]:
         """The writes that make the box hold a setpoint; raises ``ValueError``."""
-        rule, target = self._rule, self._target(amperes)
+        rule, target = self._rule, self._taken(amperes)
         if not target and rule.pause:
             return self._meant(rule.pause)
         setting = (_Step(p, self._registers.encoded(p, target * self._per_ampere)) for p in rule.points)

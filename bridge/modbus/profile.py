@@ -34,8 +34,8 @@ WIDTHS: Mapping[str, int] = {
 }
 """Registers (for ``bool``: bits) a number takes; texts say it themselves with ``count``."""
 
-WATTS_PER_AMPERE = 3 * 230.0
-"""Three lines at their nominal voltage."""
+VOLTS = 230.0
+"""Between a line and neutral: turns the watts a box is told into amperes."""
 
 ReadFunction = Literal[1, 2, 3, 4, "never"]
 WriteFunction = Literal[5, 6, 15, 16]
@@ -267,11 +267,11 @@ class Profile:
     keepalive: Keepalive | None = None
 
 
-def capability(profile: Profile) -> Capability | None:
+def capability(profile: Profile, lines: int = 3) -> Capability | None:
     """What the core may ask of a wallbox of this model; None when it cannot be told, or not be controlled at all.
 
     Unless the profile says ``step_a``, it is 0.1 A for a float register, else what one unit of the register makes;
-    watts count over three lines at 230 V.
+    watts count over the ``lines`` it is connected to, at 230 V.
     """
     rule = profile.setpoint
     if rule is None or (point := profile.points.get(rule.points[0])) is None:
@@ -283,6 +283,6 @@ def capability(profile: Profile) -> Capability | None:
     elif isinstance(point.scale, Formula):
         return None
     else:
-        step_a = abs(point.scale) / (WATTS_PER_AMPERE if rule.unit == "W" else 1.0)
+        step_a = abs(point.scale) / (VOLTS * lines if rule.unit == "W" else 1.0)
     switch = Switching(profile.phases.settle_s, profile.phases.min_interval_s) if profile.phases else None
     return Capability(rule.min_a, rule.max_a, step_a, rule.min_interval_s, switch)

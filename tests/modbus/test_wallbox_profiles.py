@@ -14,7 +14,9 @@ from typing import cast
 
 import pytest
 
+from bridge.core.config import WallboxConfig
 from bridge.core.events import Confirmed, Event
+from bridge.core.sharing import floor_to_step
 from bridge.modbus import codec
 from bridge.modbus.duty import Duty, Offered
 from bridge.modbus.link import Link
@@ -209,6 +211,24 @@ def test_what_is_written_is_never_more_than_wanted_and_less_than_a_step_below(na
         wanted = amperes * per_ampere
         assert wanted - step < value + 1e-6 * step
         assert value <= wanted * (1 + 1e-6)
+
+
+@pytest.mark.parametrize("lines", [1, 2, 3])
+@pytest.mark.parametrize("name", CONTROLLED)
+def test_what_the_core_says_in_its_steps_is_what_the_box_is_believed_to_hold(name: str, lines: int) -> None:
+    """Else the core would say it again each time, and no receipt would ever be confirmed."""
+    device = profile(name)
+    able = capability(device, lines)
+    assert able
+    step_a = WallboxConfig(id="E1", profile=name, phases=lines).able(able).capability.step_a
+
+    async def then(registers: Registers) -> None:
+        duty = Duty("E1", device, registers, lines, lambda event: None, lambda: None)
+        for count in range(math.ceil(able.min_a / step_a), math.floor(able.max_a / step_a) + 1):
+            said = floor_to_step(count * step_a, step_a)
+            assert duty._target(said) == said
+
+    met(name, image(name), then)
 
 
 SWITCHED = [("phoenix-ev-eth", 0.1), ("wallbe", 0.1), ("evse-din", 0.01)]
