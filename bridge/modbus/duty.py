@@ -306,7 +306,7 @@ class Duty:
             return 0.0
         if rule.read_back and registers.readable(rule.read_back):
             shown = registers.value(rule.read_back)
-            return shown if isinstance(shown, float) else None
+            return round(shown, 6) if isinstance(shown, float) else None  # 97 x 0.1 is 9.700000000000001
         if at(self._steps(self._sent.amperes)):
             return self._target(self._sent.amperes)
         amperes = [v / self._per_ampere for v in map(registers.value, rule.points) if isinstance(v, float)]

@@ -192,9 +192,11 @@ class _Steering:
         self._held_a = held if isinstance(held, float) else None
         if self._held_a is None:
             return
-        if (sent := self._sent) and (self._holds(sent.amperes) or mono - sent.since > LAND_S):
+        followed = self._sent if self._sent and self._holds(self._sent.amperes) else None
+        if (sent := self._sent) and (followed or mono - sent.since > LAND_S):
             self._confirmed = sent.revision
-        yield Confirmed(self.id, self._held_a, self._confirmed)
+        # As it was sent: 9700 mA are 9.700000000000001 A, which the core would take for another setpoint.
+        yield Confirmed(self.id, followed.amperes if followed else self._held_a, self._confirmed)
 
     def alive(self, mono: float, connection: Connection) -> Iterator[Confirmed]:
         """The box is there. One that never says what it holds is believed to hold what it was sent a while ago."""

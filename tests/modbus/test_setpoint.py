@@ -260,6 +260,17 @@ def test_another_point_may_show_what_the_box_holds(rogue: Rogue) -> None:
         assert values(rogue) == [(200, 105)], "whole amperes shown for 10.5 A are no reason to write again"
 
 
+def test_what_another_point_shows_is_told_without_the_dust_of_its_scale(rogue: Rogue) -> None:
+    text = BOX.replace("scale: 0.1}", "scale: 0.1, read: never}\n  offered_a: {address: 210, scale: 0.1}")
+    rogue.registers[1][210] = 97  # times 0.1 is 9.700000000000001
+    with House(
+        [(box("E1", rogue.address), text.replace("[set_current]", "[set_current], read_back: offered_a"))]
+    ) as house:
+        assert house.online("E1")
+        house.offer(E1=9.7)
+        assert house.holds("E1", 9.7)
+
+
 def test_a_refused_setpoint_is_tried_again(rogue: Rogue) -> None:
     rogue.missing = {200}
     with House([(box("E1", rogue.address), BOX)]) as house:

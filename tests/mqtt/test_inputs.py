@@ -13,6 +13,7 @@ from paho.mqtt.enums import MQTTProtocolVersion
 
 from bridge.core.config import Config, MeterConfig, MqttConfig, SetpointConfig, SourceConfig, WallboxConfig
 from bridge.core.events import Confirmed, Event, Link, Read, Reconfigured
+from bridge.core.formulas import parse
 from bridge.mqtt.edge import MqttEdge
 from bridge.mqtt.inputs import Inputs, Message, text_of, understood
 from tests.core.sites import House, site
@@ -191,6 +192,20 @@ def test_a_setpoint_is_published_until_the_box_holds_it() -> None:
     assert player.orders() == []
     player.hear("box/amp", "6")  # restarted: it says so, and is told again
     assert [order.text for order in player.orders()] == ["20"]
+
+
+def test_what_a_box_says_in_milliamperes_is_what_it_was_sent() -> None:
+    told = SetpointConfig("box/amp/set", "{current_ma}", read_back=SourceConfig("box/amp", scale=0.001))
+    player = Player(replace(BOX, setpoint=told, max_current_a=parse(9.7)))
+    player.wait(1)
+    player.hear("box/amp", "6000")
+    player.hear("box/car", "True")
+    player.wait(1)
+    assert [order.text for order in player.orders()][-1:] == ["9700"]
+    player.hear("box/amp", "9700")
+    player.house.happen()
+    offer = player.house.snapshot.state.offers["E1"]
+    assert (offer.confirmed_a, offer.pending) == (9.7, ())
 
 
 def test_what_a_box_said_before_a_setpoint_could_land_settles_nothing() -> None:
