@@ -19,9 +19,9 @@ from types import MappingProxyType
 
 from bridge import config
 from bridge.core.config import Config, GridConfig
-from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, parse
+from bridge.core.formulas import Formula, FormulaError, NoValue, evaluate, fold, is_name, parse
 from bridge.core.model import Now, State, Variable
-from bridge.core.variables import Names, Refused, refuse_outside
+from bridge.core.variables import Names, Refused, bare, refuse_outside
 from bridge.errors import ConfigError
 
 
@@ -268,8 +268,9 @@ def explain(options: argparse.Namespace) -> int:
     readings: dict[str, dict[str, float | str]] = {}
     for pair in options.values:
         name, equals, text = pair.partition("=")
+        name = bare(name)
         device, dot, quantity = name.partition(".")
-        if not equals or (dot and fold(device) not in known.by_key):
+        if not equals or not (fold(device) in known.by_key if dot else is_name(name)):
             print(f"{pair}: NAME=VALUE is expected, or DEVICE.QUANTITY=VALUE of a device there is", file=sys.stderr)
             return 2
         try:

@@ -53,7 +53,7 @@ def accept(
     accepted: dict[str, tuple[str, Formula]] = {}
     lasting: dict[str, float | None] = {}
     for spelled, expression, *more in pairs:
-        name = spelled[3:] if spelled[:3].casefold() == "cm." else spelled
+        name = bare(spelled)
         if not is_name(name):
             raise Refused(f"{spelled[:80]!r} is no name: letters, digits and _, and no word of the formula language")
         key = fold(name)
@@ -74,6 +74,11 @@ def accept(
         raise Refused("the formulas of all variables together are too long")
     ttl_s = {key: seconds for key, seconds in lasting.items() if seconds is not None}
     return SetVariables(tuple(accepted.values()), clear, source, peer, ttl_s)
+
+
+def bare(name: str) -> str:
+    """A variable's name as it was spelled, without the ``CM.`` that may stand before it."""
+    return name[3:] if name[:3].casefold() == "cm." else name
 
 
 def _lasting(name: str, ttl_s: object) -> float | None:

@@ -19,7 +19,7 @@ from bridge.core.explain import explained
 from bridge.core.formulas import FormulaError, is_name, parse
 from bridge.core.model import Snapshot
 from bridge.core.records.session import Session
-from bridge.core.variables import Refused, refuse_outside
+from bridge.core.variables import Refused, bare, refuse_outside
 from bridge.http import api, certificates, cnf, configuration, metrics, sessions
 from bridge.http.access import HEALTH_PATH, PASSWORD_PATH, Refusal
 from bridge.http.administration import Administration
@@ -101,7 +101,7 @@ class Views:
         """Limits and shares with their reasons, now or for the values in the query; nothing is set."""
         snapshot = self._newest()
         try:
-            given = {name: parse(text) for name, text in request.args.items()}
+            given = {bare(name): parse(text) for name, text in request.args.items()}
         except FormulaError as error:
             raise Refusal(400, f"{error}: give each variable a number or a formula") from None
         if wrong := [name for name in given if not is_name(name)]:

@@ -324,3 +324,4 @@ def test_explain_answers_for_given_values_and_sets_nothing(bridge: Bridge) -> No
     assert bridge.json("/api/v1/explain?AVAIL=10%20%2B")[0] == 400
     assert bridge.json("/api/v1/explain?9=1")[0] == 400
     assert bridge.json("/api/v1/explain?AVAIL=101") == (400, "AVAIL: 101 is outside min 0, max 100")
+    assert bridge.json("/api/v1/explain?cm.avail=10")[1]["grid"] == told["grid"]  # type: ignore[call-overload,index]

@@ -168,6 +168,9 @@ def test_explain_looks_into_a_state_directory_beside_us(
     monkeypatch.chdir(tmp_path)
     assert here("explain", "-c", "bridge.yaml") == 0
     assert "55000 W" in capsys.readouterr().out
+    assert here("explain", "-c", "bridge.yaml", "CM.avail=40") == 0
+    assert "22000 W" in capsys.readouterr().out
+    assert here("explain", "-c", "bridge.yaml", "9=40") == 2
 
 
 def test_profiles(tmp_path: Path) -> None:
