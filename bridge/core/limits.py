@@ -117,8 +117,10 @@ class Books:
             variable = self.variables.get(key)
             if variable is None:
                 continue
-            number = self.names.value(variable.formula)
-            shown = "?" if isinstance(number, Unknown) else f"{number:g}"
+            try:
+                shown = f"{self.names(key):g}"  # as it counts: not below its min, not above its max
+            except NoValue:
+                shown = "?"
             reason, between = f"{reason}{between}{variable.name} = {shown} ({variable.source})", ", "
             if youngest is None or variable.set_at > youngest.set_at:
                 youngest = variable

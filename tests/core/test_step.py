@@ -389,6 +389,7 @@ def test_formula_values_are_clamped_and_say_so() -> None:
     house.set(AVAIL="B", B=250)
     assert house.snapshot.decision.values["avail"] == 100.0
     assert house.snapshot.decision.notes["avail"] == "250 clamped to min 0, max 100"
+    assert "AVAIL = 100 (smgw)" in house.snapshot.decision.grid.reason
 
 
 @pytest.mark.parametrize(
