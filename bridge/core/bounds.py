@@ -185,8 +185,10 @@ def _silent(books: Books, number: int) -> tuple[float, Limit] | None:
     place = tree(books.config).places[number]
     for meter in place.meters:
         known = books.state.device(meter)
-        if not (fresh(books.config.by_key[fold(meter)], known, books.now) and flows(known.values)):
+        if not fresh(books.config.by_key[fold(meter)], known, books.now):
             trouble = "is not read"
+        elif not flows(known.values):
+            trouble = "tells no current that can be true"
         elif is_reversed(books.state.load(number)):
             trouble = "counts the wrong way"
         else:

@@ -86,6 +86,23 @@ def test_how_far_a_car_has_come_down_only_its_next_reading_tells(part: float) ->
         assert house.setpoints() == {"E1": 9.0}
 
 
+@pytest.mark.parametrize("power_w", [-1e9, 1e9])
+def test_a_meter_that_tells_what_cannot_be_true_makes_no_room(power_w: float) -> None:
+    """As with a wrong order of words: the house is taken to be at its fail-safe, and nothing of it is kept."""
+    house = metered()
+    for _ in range(8):
+        second(house, 2.0, 0.0)
+    assert house.setpoints() == {"E1": 18.0}
+    for _ in range(2):
+        house.wait(1)
+        house.read("M1", lines(1e6, power_w))
+    assert house.setpoints() == {"E1": 6.0}, "a third of 4200 W"
+    assert "grid meter M1 tells no current that can be true" in house.reason("E1")
+    second(house, 2.0, 0.0)
+    house.happen(Confirmed("E1", house.setpoints()["E1"], house.snapshot.revision))
+    assert house.setpoints() == {"E1": 18.0}
+
+
 @pytest.mark.parametrize(("sign", "reversed_"), [(1.0, False), (-1.0, True)])
 def test_a_meter_that_counts_the_wrong_way_is_found_out(sign: float, reversed_: bool) -> None:
     house = metered()

@@ -46,6 +46,8 @@ _UNSTEADY_S = 12.0
 _MISFIT_A = 1.0
 _MISFIT = 0.05
 """So much, and so much of all currents, a total power may differ from what the currents of the lines make of it."""
+_BELIEVABLE_A = 2000.0
+"""No line of a house carries more: a meter that tells so is read wrongly."""
 _SWEEPS = 3
 """A car in motion shows in so many readings of a wallbox: before, while, after."""
 
@@ -183,12 +185,13 @@ def _less(drawn: PerLine, boxes: Iterable[PerLine]) -> PerLine:
 
 
 def metered(config: Config, state: State, place: Place) -> PerLine | None:
-    """What all meters of a place show together, in amperes per line; None while one of them has no reading."""
+    """What all meters of a place show together, in amperes per line; None while one of them tells nothing, or what
+    cannot be true."""
     total = [0.0, 0.0, 0.0]
     for meter in place.meters:
         values = state.device(meter).values
         lines = line_currents(values, _LINES, config.grid.voltage, signed=True)
-        if lines is None:
+        if lines is None or not _believable(lines):
             return None
         total = [a + b for a, b in zip(total, lines, strict=True)]
     return total[0], total[1], total[2]
@@ -269,8 +272,13 @@ def _on_lines(lines: tuple[int, ...], amperes: float) -> PerLine:
 
 
 def flows(values: Values) -> bool:
-    """Whether the values tell what flows through a meter."""
-    return line_currents(values, _LINES, 230.0) is not None
+    """Whether the values tell what flows through a meter, and it may be true."""
+    lines = line_currents(values, _LINES, 230.0)
+    return lines is not None and _believable(lines)
+
+
+def _believable(lines: PerLine) -> bool:
+    return max(map(abs, lines)) <= _BELIEVABLE_A
 
 
 def line_currents(values: Values, lines: tuple[int, ...], voltage: float, signed: bool = False) -> PerLine | None:
