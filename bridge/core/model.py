@@ -261,7 +261,7 @@ class State:
     """What is drawn beside the wallboxes, by number of the place (:mod:`bridge.core.tree`) that has a meter."""
     overdraft: Overdraft = Overdraft()
     set_mono: float = float("-inf")
-    """When variables were last set."""
+    """When somebody last set variables or overrode something: who does is not kept waiting for the end of a pause."""
     cars: Mapping[str, Car] = field(default_factory=dict)
     """By wallbox, while one is connected."""
     overrides: Mapping[str, Overridden] = field(default_factory=dict)

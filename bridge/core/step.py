@@ -138,7 +138,7 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
         case Journaled():
             return state.but(journal=state.journal.kept(event.through, event.head, event.error))
         case Override():
-            return overrides.after(state, event, now)
+            return overrides.after(state, event, now).but(set_mono=now.mono)
         case Capped():
             return state.but(caps={**state.caps, event.wallbox: event})
     return state

@@ -95,11 +95,14 @@ def set_cm_vars(call: Call) -> SetVariables:
     limit must survive a restart.
     """
     call.flag("tmp")
-    pairs = _in_body(call) if call.body.strip() else _in_query(call.query)
+    clear = call.flag("clear")
+    if call.body.strip():
+        pairs, also = _in_body(call)
+        clear = clear or also
+    else:
+        pairs = _in_query(call.query)
     try:
-        return variables.accept(
-            call.snapshot.config, pairs, call.flag("clear"), call.source, call.snapshot.state, call.peer
-        )
+        return variables.accept(call.snapshot.config, pairs, clear, call.source, call.snapshot.state, call.peer)
     except variables.Refused as error:
         raise Refusal(403 if error.forbidden else 400, str(error)) from error
 
@@ -166,15 +169,21 @@ def _in_query(query: Mapping[str, str]) -> list[variables.Pair]:
     return [(query["name"].strip(), query["val"], query.get("ttl"))]
 
 
-def _in_body(call: Call) -> list[variables.Pair]:
-    """The pairs of ``{"vars": [{"name": …, "expr": …}, …]}``. The content type is not looked at: ``curl -d`` lies."""
+def _in_body(call: Call) -> tuple[list[variables.Pair], bool]:
+    """The pairs of ``{"vars": [{"name": …, "expr": …}, …]}``, and ``clear`` beside them, as in a command over MQTT.
+
+    The content type is not looked at: ``curl -d`` lies.
+    """
     if call.query.keys() & {"name", "val", "ttl"}:
         raise Refusal(400, "name, val or ttl in the query and a body: give one or the other")
     document = read_json(call.body)
-    entries = document.get("vars") if isinstance(document, dict) else None
+    told = document if isinstance(document, dict) else {}
+    entries, clear = told.get("vars"), told.get("clear", False)
     if not isinstance(entries, list):
         raise Refusal(400, 'vars is missing: the body is {"vars": [{"name": "AVAIL", "expr": 70}]}')
-    return [_pair(entry, f"vars[{index}]") for index, entry in enumerate(entries)]
+    if not isinstance(clear, bool):
+        raise Refusal(400, "clear is true or false")
+    return [_pair(entry, f"vars[{index}]") for index, entry in enumerate(entries)], clear
 
 
 def _pair(entry: object, place: str) -> variables.Pair:

@@ -45,6 +45,15 @@ def test_charging_off_and_on_again() -> None:
     assert house.snapshot.state.overrides == {}
 
 
+def test_who_lifts_what_he_has_paused_is_not_kept_waiting() -> None:
+    house = charging()
+    house.happen(wanted(house, current_a=0.0))
+    house.obey()
+    house.wait(10)
+    house.happen(wanted(house, current_a=-1.0))
+    assert house.setpoints()["E1"] == 32.0
+
+
 def test_a_current_may_be_changed_and_lifted() -> None:
     house = charging()
     house.happen(wanted(house, current_a=10.0))
