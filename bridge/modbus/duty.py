@@ -73,6 +73,8 @@ class Duty:
         self._first: asyncio.Future[Sequence[int]] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._written_at: dict[str, float] = {}
+        self._taken_at: dict[str, float] = {}
+        """When the box last acknowledged a write of a point; ``_written_at``: when one was last sent."""
         self._sent = Offered(math.inf, -1)
         self._followed = -1
         self._held_a: float | None = None
@@ -164,22 +166,25 @@ class Duty:
             self._complain(f"the setpoint cannot be written: {error}")
             self._wake_in(REFUSED_RETRY_S)
             return
-        believed = {} if anew else self._registers.words
+        believed = {} if anew or self._due_s(steps) <= 0 else self._registers.words
         todo = [step for step in steps if believed.get(step.point) != step.words]
         if todo and not self._wait_s(todo[0]):
             self._first = self._put(todo[0])
         self._forget_opposite(steps)
-        self._task = self._loop.create_task(self._carry_out(todo, self._first))
+        self._task = self._loop.create_task(self._carry_out(steps, todo, self._first))
 
-    async def _carry_out(self, steps: Sequence[_Step], first: asyncio.Future[Sequence[int]] | None) -> None:
+    async def _carry_out(
+        self, steps: Sequence[_Step], todo: Sequence[_Step], first: asyncio.Future[Sequence[int]] | None
+    ) -> None:
         try:
-            for step in steps:
+            for step in todo:
                 if first is None and (wait_s := self._wait_s(step)):
                     await asyncio.sleep(wait_s)
                 await (first or self._put(step))
                 first = self._first = None
                 self._registers.words[step.point] = step.words
-            if steps:
+                self._taken_at[step.point] = self._loop.time()
+            if todo:
                 await self._registers.fetch(self._watched())
         except Refused as error:
             self._complain(f"the setpoint is refused: {error}")
@@ -193,14 +198,26 @@ class Duty:
         self._complaint = ""
         self._look()
         self._tell()
+        if self._rule.max_age_s is not None:
+            # Also where the box holds something else: it counts the time since the last write, whatever came of that.
+            self._wake_in(self._due_s(steps))
         if not self._satisfied():
             most = STUBBORN_RETRY_S if (self._held_a or 0.0) < self._sent.amperes else UNSAFE_RETRY_S
             self._again_s = min(most, max(FIRST_AGAIN_S, 2 * self._again_s))
             self._again_at = self._loop.time() + self._again_s
             return
         self._again_s = 0.0
-        if self._rule.max_age_s is not None:
-            self._wake_in(self._max_age_s(self._rule.max_age_s))
+
+    def _due_s(self, steps: Sequence[_Step]) -> float:
+        """How long until the setpoint has to be written again, in seconds, lest the box takes the bridge for dead.
+
+        A connection that was lost and is back does not make a setpoint younger.
+        """
+        if self._rule.max_age_s is None:
+            return math.inf
+        now = self._loop.time()
+        oldest = min((self._taken_at.get(step.point, -math.inf) for step in steps), default=now)
+        return max(0.0, oldest + self._max_age_s(self._rule.max_age_s) - now)
 
     def _forget_opposite(self, steps: Sequence[_Step]) -> None:
         """Commands that cannot be read back: once the box is paused, the last "go on" is history, and vice versa."""

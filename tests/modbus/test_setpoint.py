@@ -233,6 +233,31 @@ def test_a_setpoint_that_expires_is_written_again(rogue: Rogue) -> None:
         assert rogue.until(lambda: len(rogue.writes()) >= 4)
 
 
+def test_it_is_written_as_often_where_the_box_holds_less_than_it_was_told(rogue: Rogue) -> None:
+    """The cable allows no more, but the box's own watchdog wants to be fed all the same."""
+
+    def cable(asked: Asked, frame: bytes) -> bytes:
+        rogue.registers[1][200] = min(rogue.registers[1][200], 100)
+        return frame
+
+    rogue.manners = cable
+    text = BOX.replace("[set_current]", "[set_current], max_age_s: 0.1")
+    with House([(box("E1", rogue.address), text)]) as house:
+        assert house.online("E1")
+        house.offer(E1=16.0)
+        # Left to the patience with stubborn boxes, so many would take minutes.
+        assert rogue.until(lambda: len(rogue.writes()) >= 12)
+
+
+def test_it_is_written_as_often_where_connections_are_short(rogue: Rogue) -> None:
+    rogue.parting = True
+    text = BOX.replace("[set_current]", "[set_current], max_age_s: 0.1")
+    with House([(box("E1", rogue.address), text)]) as house:
+        assert house.online("E1")
+        house.offer(E1=10.0)
+        assert rogue.until(lambda: len(rogue.writes()) >= 4)
+
+
 def test_a_write_only_setpoint_counts_once_acknowledged(rogue: Rogue) -> None:
     text = BOX.replace("scale: 0.1}", "scale: 0.1, read: never}")
     with House([(box("E1", rogue.address), text)]) as house:
