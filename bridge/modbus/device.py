@@ -72,6 +72,7 @@ class Device:
         self._doubted: set[str] = set()
         self._misses = 0
         self._armed = False
+        self._beat_at = -math.inf
 
     @property
     def manners(self) -> Connection:
@@ -139,12 +140,16 @@ class Device:
         await self._read("slow", "once")
         self._identify()
         await self._arm()
-        beat = self._loop.create_task(self._beat(self.profile.keepalive)) if self.profile.keepalive else None
+        rule = self.profile.keepalive
+        if rule and self._beat_due_s(rule) <= 0:
+            # Here and now: where each answer ends a connection, what only begins in the background never gets far.
+            await self._beat(rule)
+        beats = self._loop.create_task(self._keep_beating(rule)) if rule else None
         try:
             await self._poll()
         finally:
-            if beat:
-                beat.cancel()
+            if beats:
+                beats.cancel()
 
     async def _arm(self) -> None:
         """What has to be written once, the box's own watchdog included; then look how that is really set."""
@@ -210,17 +215,25 @@ class Device:
             return False
         return True
 
-    async def _beat(self, rule: Keepalive) -> None:
+    async def _keep_beating(self, rule: Keepalive) -> None:
         """The sign of life, on its own and before all polls: a long sweep must not delay it."""
         try:
             while True:
-                if rule.read:
-                    await self.registers.fetch([rule.read])
-                else:
-                    await self.registers.settle(rule.writes, spare=False)
-                await asyncio.sleep(self._beat_s(rule))
+                await asyncio.sleep(self._beat_due_s(rule))
+                await self._beat(rule)
         except LinkError:
             self._trouble()
+
+    async def _beat(self, rule: Keepalive) -> None:
+        if rule.read:
+            await self.registers.fetch([rule.read])
+        else:
+            await self.registers.settle(rule.writes, spare=False)
+        self._beat_at = self._loop.time()
+
+    def _beat_due_s(self, rule: Keepalive) -> float:
+        """How long until the next sign of life, in seconds. A box that was away has it at once."""
+        return max(0.0, self._beat_at + self._beat_s(rule) - self._loop.time())
 
     def _beat_s(self, rule: Keepalive) -> float:
         try:
@@ -239,6 +252,8 @@ class Device:
 
     def _report(self, online: bool, reason: str) -> None:
         """Tell the core about the link, once per change."""
+        if not online:
+            self._beat_at = -math.inf  # it may have rebooted
         if self._reported != (online, reason):
             if self._reported is None or self._reported[0] != online:
                 logger.info("%s: %s", self.config.id, "online" if online else f"offline: {reason}")

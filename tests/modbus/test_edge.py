@@ -87,6 +87,15 @@ def test_a_read_can_be_the_sign_of_life(rogue: Rogue) -> None:
         assert {(asked.address, asked.count) for asked in rogue.asked[-3:]} == {(100, 1)}
 
 
+def test_a_box_that_hangs_up_after_each_answer_is_kept_alive(rogue: Rogue) -> None:
+    rogue.parting = True
+    text = BOX.replace("setpoint:", "  life: {address: 300, read: never}\nsetpoint:")
+    text += "keepalive: {every_s: 0.1, writes: [{point: life, value: 1}]}\n"
+    with House([(box("E1", rogue.address), text)]) as house:
+        assert house.online("E1")
+        assert rogue.until(lambda: len([write for write in rogue.writes() if write.address == 300]) >= 3)
+
+
 def test_poll_classes(rogue: Rogue) -> None:
     text = METER.replace("scale: 0.1}", "scale: 0.1, poll: slow}\n  serial: {address: 50, type: u32, poll: once}")
     with House([(meter("M1", rogue.address, poll_s=0.03), text)]) as house:
