@@ -141,8 +141,10 @@ class Duty:
         failsafe = self._profile.failsafe
         safe_a = failsafe.current_a if failsafe else self._rule.min_a
         self._cancel()
-        if self._up and self._sent.revision >= 0 and self._target(self._sent.amperes) > safe_a:
-            self._up = False
+        self._up = False
+        self.offered = lambda: None  # should it be met again meanwhile, it is not raised again
+        # Also a box that is out of reach just now: many only hang up between two questions.
+        if self._sent.revision >= 0 and self._target(self._sent.amperes) > safe_a:
             logger.info("%s is left at %g A", self._box, self._target(safe_a))
             for step in self._steps(safe_a):
                 await self._registers.put(*step)
