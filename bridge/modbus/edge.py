@@ -109,8 +109,12 @@ class ModbusEdge:
             self._thread.join(1.0)
 
     def hand_over(self, config: Config) -> None:
-        """End, because another edge goes on: the wallboxes it will have keep their current."""
-        self._kept = {box.id for box in config.wallboxes}
+        """End, because another edge goes on: the wallboxes it will have keep their current.
+
+        Others are left as if the bridge ended, also those in whose stead there is now one elsewhere.
+        """
+        goes_on = {(box.address, box.unit) for box in config.wallboxes}
+        self._kept = {box.id for box in self._config.wallboxes if (box.address, box.unit) in goes_on}
         self.stop()
 
     def metrics(self) -> Iterable[Metric]:

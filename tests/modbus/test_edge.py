@@ -132,6 +132,17 @@ def test_devices_come_change_and_go(rogue: Rogue) -> None:
     other.close()
 
 
+@pytest.mark.parametrize(("moved", "left"), [(False, 100), (True, 60)])
+def test_a_box_that_is_looked_for_elsewhere_is_left_at_a_safe_current(rogue: Rogue, moved: bool, left: int) -> None:
+    with House([(box("E1", rogue.address), BOX)]) as house:
+        assert house.online("E1")
+        house.offer(E1=10.0)
+        assert house.holds("E1", 10.0)
+        where = "127.0.0.1:9" if moved else rogue.address
+        house.edge.hand_over(configuration([box("E1", where, poll_s=0.5)]))
+        assert rogue.registers[1][200] == left
+
+
 def test_offering_is_quick_and_wakes_nobody_without_need(rogue: Rogue) -> None:
     with House([(box("E1", rogue.address), BOX)]) as house:
         assert house.online("E1")
