@@ -45,11 +45,15 @@ class SetVariables(Event):
 
 @dataclass(frozen=True, slots=True)
 class Read(Event):
-    """A meter or wallbox was read: the quantities in ``values`` replace what was known of the same names."""
+    """A meter or wallbox was read: the quantities in ``values`` replace what was known of the same names.
+
+    Those in ``gone`` it has not told for too long: nothing is known of them any more.
+    """
 
     device: str
     values: Values
     mono: float
+    gone: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

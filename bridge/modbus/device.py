@@ -73,6 +73,7 @@ class Device:
         self._misses = 0
         self._armed = False
         self._beat_at = -math.inf
+        self._told_at: dict[str, float] = {}
 
     @property
     def manners(self) -> Connection:
@@ -172,13 +173,29 @@ class Device:
         if answered:
             self._misses = 0
             values = published(self.profile, self.registers.known, self._role)
+            gone = self._gone(values, begin)
             if self.phases and self.phases.settling:
                 values.pop("state", None)
             self._report(True, "; ".join(filter(None, (_doubt(values), self._watchdog(values)))))
-            self._post(Read(self.config.id, values, begin))
+            self._post(Read(self.config.id, values, begin, gone))
             if self.phases and "fast" in polls:
                 await self.phases.polled()
         return answered
+
+    def _gone(self, values: Mapping[str, Reading], now: float) -> frozenset[str]:
+        """What the device has not told for as long as its readings may be believed: "no value", or refused.
+
+        The last value of such a quantity would pass for a new one, for ever.
+        """
+        self._told_at |= dict.fromkeys(values, now)
+        if not self._armed:
+            return frozenset()  # it has not been asked for everything yet
+        gone = frozenset(name for name, at in self._told_at.items() if now - at > self.config.patience_s)
+        for name in gone:
+            del self._told_at[name]
+        if gone:
+            logger.info("%s no longer tells: %s", self.config.id, ", ".join(sorted(gone)))
+        return gone
 
     def _watchdog(self, values: dict[str, Reading]) -> str:
         """Add what is known of the box's own watchdog to what is published; what is wrong with it, in words."""

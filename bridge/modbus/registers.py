@@ -24,6 +24,9 @@ logger = logging.getLogger(__name__)
 _NOT_THERE = (1, 2, 3)
 """Exceptions by which a device says that it does not have what was asked for; others may be over next time."""
 
+_BELIEVED = 2
+"""So often in a row a device may be unable to tell what it told before."""
+
 
 class Registers:
     """One device behind a link. ``words`` is what its registers last held, ``known`` what that means."""
@@ -38,6 +41,9 @@ class Registers:
         self._raw: dict[str, Reading] = {}
         self._complaints: set[tuple[str, str]] = set()
         self._blocks: dict[Poll, tuple[Block, ...]] = {}
+        self._answered: set[Request] = set()
+        """What it has told since it was met: that it is not there for a while does not mean that it never was."""
+        self._unable: Counter[Request] = Counter()
 
     async def prepare(self) -> None:
         """Find out where everything is; needed before anything else, and again after the connection was lost.
@@ -45,6 +51,7 @@ class Registers:
         Forgets what was read, but not which registers the device does not have.
         """
         self.words, self.known, self._raw = {}, {}, {}
+        self._answered.clear()
         models = await self._scan() if any(p.sunspec for p in self._profile.points.values()) else ()
         found = cells(self._profile, self._unit, models)
         if found == self.cells and any(self._blocks.values()):
@@ -66,7 +73,7 @@ class Registers:
         """Read everything of one poll class; ``came`` is called for each block. Whether anything was answered.
 
         Raises what :meth:`Link.ask` raises, refusals excepted: what the device does not have is left out from now
-        on, what it cannot tell just now is asked again next time.
+        on, what it cannot tell just now is asked again next time, and after some times not known any more.
         """
         answered = False
         todo = list(self._blocks[poll])
@@ -75,11 +82,15 @@ class Registers:
             try:
                 await self._read(block, urgent)
             except Refused as error:
-                if error.code in _NOT_THERE:
+                if error.code in _NOT_THERE and _question(block) not in self._answered:
                     pieces = self._without(poll, block, error)
                     todo = [*pieces, *todo]
+                else:
+                    self._doubt(block)
                 continue
             answered = True
+            self._answered.add(_question(block))
+            self._unable.pop(_question(block), None)
             came(block)
         self.known = readings(self._profile, self.cells, self._raw)
         return answered
@@ -163,8 +174,7 @@ class Registers:
             logger.warning("%s: %s %s", self._name, point, text)
 
     async def _read(self, block: Block, urgent: bool = False) -> None:
-        request = Request(block.unit, block.function, block.address, block.width)
-        answer = tuple(await self._link.ask(request, self._timeout_s, urgent))
+        answer = tuple(await self._link.ask(_question(block), self._timeout_s, urgent))
         for cell in block.cells:
             start = cell.address - block.address
             words = self.words[cell.name] = answer[start : start + cell.width]
@@ -175,6 +185,13 @@ class Registers:
                 self._raw.pop(cell.name, None)
             else:
                 self._raw[cell.name] = value
+
+    def _doubt(self, block: Block) -> None:
+        """The device cannot tell just now what it told before: after some times that is no longer what it holds."""
+        self._unable[_question(block)] += 1
+        if self._unable[_question(block)] > _BELIEVED:
+            for cell in block.cells:
+                self._raw.pop(cell.name, None)
 
     def _without(self, poll: Poll, block: Block, error: Refused) -> Sequence[Block]:
         """Replace a refused block by smaller ones, for good."""
@@ -199,3 +216,7 @@ class Registers:
         except StopIteration as found:
             models: tuple[Model, ...] = found.value
             return models
+
+
+def _question(block: Block) -> Request:
+    return Request(block.unit, block.function, block.address, block.width)

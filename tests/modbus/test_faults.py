@@ -185,6 +185,37 @@ def test_one_missing_register_costs_only_itself(rogue: Rogue, caplog: pytest.Log
     ]
 
 
+FLOAT = METER.replace("{address: 10, type: i32}", "{address: 10, type: f32}").replace("address: 12", "address: 20")
+
+
+@pytest.mark.parametrize("code", [None, 2, 4, 6])
+def test_what_is_no_longer_told_is_not_known_any_more(
+    rogue: Rogue, code: int | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A meter whose power is suddenly not a number, or refused, must not seem to draw for ever what it last drew."""
+    monkeypatch.setattr("bridge.core.config._POLLED_PATIENCE_S", 0.2)
+    power = dict(enumerate(struct.unpack(">HH", struct.pack(">f", 5000.0)), 10))
+    rogue.registers[1].update({**power, 20: 2300})
+
+    def refuses(asked: Asked, frame: bytes) -> bytes:
+        refusal = frame[:4] + struct.pack(">HBBB", 3, 1, frame[7] | 0x80, code or 0)
+        return refusal if code and asked.address == 10 else frame
+
+    with House([(meter("M1", rogue.address), FLOAT)]) as house:
+        assert house.newest("M1")["power_w"] == 5000.0
+        assert house.until(lambda: len(house.reads("M1")) > 3)
+        if code is None:
+            rogue.registers[1].update({10: 0x7FC0, 11: 0})
+        rogue.manners = refuses
+        assert house.until(lambda: any("power_w" in read.gone for read in house.reads("M1")))
+        assert house.newest("M1") == {"voltage_l1_v": 230.0}
+        assert house.of_link("M1")[-1].online
+        rogue.registers[1].update(power)
+        rogue.manners = lambda asked, frame: frame
+        assert house.until(lambda: house.reads("M1")[-1].values.get("power_w") == 5000.0)
+        assert not any("voltage_l1_v" in read.gone for read in house.reads("M1"))
+
+
 def test_a_busy_device_is_asked_again_next_time(rogue: Rogue) -> None:
     def busy(rogue: Rogue, frame: bytes) -> bytes:
         return frame[:4] + struct.pack(">HBBB", 3, 1, frame[7] | 0x80, 6)
