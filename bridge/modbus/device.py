@@ -30,9 +30,10 @@ logger = logging.getLogger(__name__)
 SLOW_EVERY = 10
 """``poll: slow`` points are read at every so manieth poll."""
 
+REFUSES = "the device refuses every register: is the profile right, and the unit?"
+
 AGAIN_S = 5.0
 """A device that answers but refuses everything is tried again after so long."""
-
 
 CONFUSED_S = 0.3
 """One whose answers make no sense, after so long."""
@@ -132,7 +133,7 @@ class Device:
         if self.phases:
             await self.phases.met()
         if not await self._read("fast"):
-            self._report(False, "the device refuses every register: is the profile right, and the unit?")
+            self._report(False, REFUSES)
             await asyncio.sleep(AGAIN_S)
             return
         if self.duty and not self._met:
@@ -222,7 +223,10 @@ class Device:
             self.lateness_s = self._loop.time() - due
             self.polls += 1
             count += 1
-            await self._read(*(("fast", "slow") if count % SLOW_EVERY == 0 else ("fast",)))
+            if not await self._read(*(("fast", "slow") if count % SLOW_EVERY == 0 else ("fast",))):
+                self._misses += 1
+                if self._misses > 1:  # once it may have been busy
+                    self._report(False, REFUSES)
 
     async def _breaks_within(self, seconds: float) -> bool:
         try:

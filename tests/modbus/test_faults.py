@@ -240,6 +240,24 @@ def test_a_device_that_refuses_everything_says_so(rogue: Rogue) -> None:
         assert "refuses every register" in link.reason
 
 
+@pytest.mark.parametrize("code", [2, 4, 6])
+def test_a_device_that_begins_to_refuse_everything_says_so(
+    rogue: Rogue, code: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "bridge")
+    rogue.registers[1].update({11: 1000, 12: 2300})
+    with House([(meter("M1", rogue.address), METER)]) as house:
+        assert house.newest("M1")
+        rogue.manners = lambda asked, frame: frame[:4] + struct.pack(">HBBB", 3, 1, frame[7] | 0x80, code)
+        assert house.until(lambda: "refuses every register" in house.of_link("M1")[-1].reason)
+        seen = len(rogue.asked)
+        assert rogue.until(lambda: len(rogue.asked) > seen + 5)
+        rogue.manners = lambda asked, frame: frame
+        assert house.until(lambda: house.of_link("M1")[-1].online)
+        assert [link.online for link in house.of_link("M1")] == [True, False, True]
+        assert len([record for record in caplog.records if "refuses every" in record.message]) == 1
+
+
 def test_one_lost_answer_is_no_outage_two_are(rogue: Rogue) -> None:
     with House([(box("E1", rogue.address), QUICK)]) as house:
         assert house.met("E1")
