@@ -24,7 +24,7 @@ from bridge.mqtt.commands import Request, answer_topic
 from bridge.mqtt.discovery import birth, own_documents
 from bridge.mqtt.inputs import Connection, Inputs, devices_of
 from bridge.mqtt.link import Link
-from bridge.mqtt.outbox import Outbox
+from bridge.mqtt.outbox import OFFLINE, Outbox
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ class MqttEdge:
         self._broker = Broker(config.mqtt)
         self._outbox = Outbox(self._config.topic)
         self._found: deque[str] = deque()
-        self._newborn = False
+        self._newborn = self._declared_dead = False
         self._clerk = Clerk(hub, self._answer)
         self._wake = threading.Event()
         self._stopping = False
@@ -137,6 +137,9 @@ class MqttEdge:
         if self._newborn:
             self._newborn = False
             self._outbox.announce()
+        if self._declared_dead:
+            self._declared_dead = False
+            self._outbox.contradict()
         self._outbox.sweep([self._found.popleft() for _ in range(len(self._found))])
         self._send()
 
@@ -226,8 +229,12 @@ class MqttEdge:
         topics = [(f"{self._config.topic}/request/+", 1), *self._own_topics()]
         if self._config.discovery:
             topics.append((birth(self._config.discovery), 0))
-        heard = self._inputs.topics
+        heard = {*self._inputs.topics, self._status}
         return Link(self._config, topics, self._wake.set, self._received, protocol, heard, self._via, second)
+
+    @property
+    def _status(self) -> str:
+        return f"{self._config.topic}/status"
 
     @property
     def _connection(self) -> Connection:
@@ -256,6 +263,11 @@ class MqttEdge:
                 getattr(properties, "CorrelationData", None),
             )
             self._clerk.take(request)
+        elif topic == self._status:
+            # The last will of a connection that was left, but whose end the broker has noticed only now. What it had
+            # kept from before is not contradicted: our own word follows anyway.
+            self._declared_dead |= message.payload == OFFLINE.encode() and not message.retain
+            self._wake.set()
         elif self._config.discovery and topic == birth(self._config.discovery):
             self._newborn = message.payload == b"online"
             self._wake.set()

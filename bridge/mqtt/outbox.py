@@ -49,6 +49,10 @@ class Outbox:
         """The broker may know nothing: the whole tree waits, and after it the word that we are online."""
         self._waiting = {**self.wanted, f"{self._base}/status": ONLINE}
 
+    def contradict(self) -> None:
+        """Somebody has said that we are offline, and we are not."""
+        self._waiting[f"{self._base}/status"] = ONLINE
+
     def announce(self) -> None:
         """Home Assistant has just started: the discovery documents wait again."""
         self._waiting |= self._documents

@@ -127,6 +127,27 @@ def test_last_will(broker: Mosquitto, bridge: Bridge) -> None:
         until(lambda: listener.topics["smgw-bridge/status"] == "online")
 
 
+@pytest.mark.parametrize("protocol", [MQTTProtocolVersion.MQTTv5, MQTTProtocolVersion.MQTTv311])
+def test_the_last_will_of_a_connection_that_was_left_is_contradicted(
+    broker: Mosquitto, protocol: MQTTProtocolVersion
+) -> None:
+    """After a renewal the former connection may be dead without a word; the broker notices half a minute later."""
+    bridge = Bridge(settings(broker.port))
+    try:
+        with listening(broker.port) as listener:
+            until(lambda: bridge.shown_by(listener))
+            if protocol == MQTTProtocolVersion.MQTTv311:
+                bridge.edge._link.refused_at = 0.0
+                until(lambda: bridge.edge._link.connected and bridge.edge._link.version == protocol)
+                until(lambda: listener.topics["smgw-bridge/status"] == "online")
+            before = len(listener.heard)
+            single("smgw-bridge/status", "offline", qos=1, retain=True, port=broker.port)
+            until(lambda: b"offline" in [m.payload for m in listener.heard[before:]])
+            until(lambda: listener.topics["smgw-bridge/status"] == "online")
+    finally:
+        bridge.stop()
+
+
 def test_broker_killed_and_back_empty(broker: Mosquitto, bridge: Bridge) -> None:
     until(lambda: bridge.edge._link.connected)
     broker.kill()
