@@ -306,9 +306,11 @@ class App:
         return ModbusEdge(setup.config, setup.profiles, self.hub.post)
 
     def _mqtt(self, setup: Setup) -> Edge:
+        if not setup.config.mqtt.tunnel:
+            return MqttEdge(setup.config, self.hub)
         broker = address(setup.config.mqtt)
-        via = self._smgw.relay(broker.host, broker.port) if setup.config.mqtt.tunnel else None
-        return MqttEdge(setup.config, self.hub, via)
+        via = self._smgw.relay(broker.host, broker.port)
+        return MqttEdge(setup.config, self.hub, via, lambda: self._smgw.is_open(broker.host, broker.port))
 
     def _admit(self, wire: socket.socket, certificate: str) -> None:
         """Let a connection that was opened from here through the gateway in at the SMGW door."""

@@ -10,7 +10,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from paho.mqtt.client import MQTTMessage
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -34,6 +34,9 @@ HEAD_START_S = 0.005
 SWEEP_S = 5.0
 """So long after each connect we listen to our own tree, to remove what a former configuration left there."""
 
+PATIENCE_S, LONGEST_PATIENCE_S = 1.0, 30.0
+"""A broker that refuses us is asked in the other version of the protocol after this time, twice as long each time."""
+
 RENEW = 0.9
 """A session through the gateway ends after 0.95 to 1 of its longest time; the next connection is made before."""
 
@@ -46,11 +49,19 @@ _ROOMS = ("grid", "groups", "vars", "meters", "wallboxes", "alarm", "journal")
 class MqttEdge:
     """Publishes the topic tree of ``hub`` at the configured broker and asks the hub for what commands want.
 
-    ``via``: the address that leads to a broker behind the gateway (``mqtt.tunnel``).
+    ``via``: the address that leads to a broker behind the gateway (``mqtt.tunnel``); ``way_open``: whether it does now.
     """
 
-    def __init__(self, config: Config, hub: Hub, via: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        hub: Hub,
+        via: tuple[str, int] | None = None,
+        way_open: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._via = via
+        self._way_open = way_open
+        self._patience_s = PATIENCE_S
         self._newest = hub.snapshot
         self._shown: Snapshot | None = None
         self._hub = hub
@@ -151,7 +162,10 @@ class MqttEdge:
     def _look_after_link(self) -> None:
         now = time.monotonic()
         refused_at = self._link.refused_at
-        if refused_at is not None and now - refused_at > 1.0:
+        if self._link.connected:
+            self._patience_s = PATIENCE_S
+        elif refused_at is not None and now - refused_at > self._patience_s:
+            self._patience_s = min(2 * self._patience_s, LONGEST_PATIENCE_S)
             self._close()
             self._connect(self._link.other_version())
         if self._via:
@@ -230,7 +244,9 @@ class MqttEdge:
         if self._config.discovery:
             topics.append((birth(self._config.discovery), 0))
         heard = {*self._inputs.topics, self._status}
-        return Link(self._config, topics, self._wake.set, self._received, protocol, heard, self._via, second)
+        return Link(
+            self._config, topics, self._wake.set, self._received, protocol, heard, self._via, second, self._way_open
+        )
 
     @property
     def _status(self) -> str:

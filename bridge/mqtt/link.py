@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from ipaddress import ip_address
+from random import uniform
 from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -89,10 +90,10 @@ class Link:
 
     ``subscribe``: the filters to subscribe to after every CONNACK, with their QoS. ``foreign``: topics of others, whose
     messages are marked as retained only when the broker had kept them. ``via``: where to connect instead, for a broker
-    behind the gateway; its name stays what its certificate says. ``wake`` is called when there is something new
-    to look at: a fresh connection (:attr:`connections` grew) or room for more messages. ``received`` gets every
-    message. Both are called on paho's thread. ``second``: a name of its own, for one that is made while another of
-    the same configuration is still connected.
+    behind the gateway; its name stays what its certificate says. ``way_open``: whether that leads anywhere now.
+    ``wake`` is called when there is something new to look at: a fresh connection (:attr:`connections` grew) or room for
+    more messages. ``received`` gets every message. Both are called on paho's thread. ``second``: a name of its own, for
+    one that is made while another of the same configuration is still connected.
     """
 
     def __init__(
@@ -105,6 +106,7 @@ class Link:
         foreign: Iterable[str] = (),
         via: tuple[str, int] | None = None,
         second: bool = False,
+        way_open: Callable[[], bool] = lambda: True,
     ) -> None:
         self.connected = self.listening = False
         """Whether there is a CONNACK, and a SUBACK after it."""
@@ -113,13 +115,14 @@ class Link:
         """Of the last time (monotonic clock)."""
         self.second = second
         self.refused_at: float | None = None
-        """When the broker last refused this version of the protocol (monotonic clock)."""
+        """When the broker began to refuse this version of the protocol (monotonic clock)."""
         self._address = address(config)
         self._status = f"{config.topic}/status"
         self._subscribe = subscribe
         self._foreign = sorted(foreign)
         self._wake = wake
         self._received = received
+        self._way_open = way_open
         self._protocol = protocol
         self._under_way = self._failures = 0
         self._counting = threading.Lock()
@@ -138,7 +141,9 @@ class Link:
         client.on_publish = self._on_publish
         client.on_message = self._on_message
         client.will_set(self._status, OFFLINE, qos=1, retain=True)
-        client.reconnect_delay_set(min_delay=1, max_delay=10)
+        # Behind one gateway there may be many houses: they shall not all come back in step.
+        lot = uniform(1.0, 2.0) if via else 1.0
+        client.reconnect_delay_set(lot, 10 * lot)  # type: ignore[arg-type]  # paho takes fractions as well
         client.username_pw_set(self._address.user, self._address.password)
         if self._address.tls:
             client.tls_set_context(ssl.create_default_context())
@@ -196,6 +201,7 @@ class Link:
             self._say(f"the MQTT broker {self._address} refuses us: {reason}")
             return
         self._heard = True
+        self.refused_at = None
         client.drop_out_messages()
         with self._counting:
             self._under_way = 0
@@ -221,8 +227,9 @@ class Link:
     ) -> None:
         if self.connected and reason.is_failure:
             self._say(f"lost the MQTT broker {self._address} ({reason}); trying on")
-        elif not self._heard and reason != "Keep alive timeout":
-            # Brokers of MQTT 3.1.1 answer CONNACK 1 to MQTT 5 (3.1.1, 3.1.2.2) or just hang up.
+        elif not self._heard and reason != "Keep alive timeout" and self._way_open() and self.refused_at is None:
+            # Brokers of MQTT 3.1.1 answer CONNACK 1 to MQTT 5 (3.1.1, 3.1.2.2) or just hang up. So does what leads
+            # there while the gateway is away, but that says nothing of the broker.
             self.refused_at = time.monotonic()
         self.connected = self.listening = self._heard = False
 

@@ -82,6 +82,10 @@ class SmgwEdge:
         """Each destination behind the gateway (``host:port``), and ``open`` or what is wrong with the way there."""
         return dict(self._tunnel.states)
 
+    def is_open(self, host: str, port: int) -> bool:
+        """Whether the last attempt to get there was one that succeeded."""
+        return self._tunnel.states.get(f"{host}:{port}") == "open"
+
     def metrics(self) -> Iterable[tuple[str, Mapping[str, str], float]]:
         """Samples for Prometheus: name, labels, value."""
         yield "smgw_tunnel_opened_total", {}, float(self._tunnel.opened)
@@ -109,7 +113,7 @@ class SmgwEdge:
 
     def _follow(self) -> None:
         self._tunnel.follow(self._config, credentials(self._store, self._config))
-        for relay in self._relays.values():
+        for relay in tuple(self._relays.values()):  # another thread may take one out
             relay.drop()
         if self._reverse:
             self._reverse.cancel()

@@ -51,10 +51,12 @@ class Disk:
 class Bridge:
     """Hub, disk and MQTT edge on one broker."""
 
-    def __init__(self, config: Config, via: tuple[str, int] | None = None) -> None:
+    def __init__(
+        self, config: Config, via: tuple[str, int] | None = None, way_open: Callable[[], bool] = lambda: True
+    ) -> None:
         self.hub = Hub(config, State(), lambda: Now(time.monotonic(), time.time()))
         self.disk = Disk(self.hub.post)
-        self.edge = MqttEdge(config, self.hub, via)
+        self.edge = MqttEdge(config, self.hub, via, way_open)
         self._edges: list[Edge] = [self.disk, self.edge]
         for edge in self._edges:
             edge.start()
@@ -137,7 +139,8 @@ def test_the_last_will_of_a_connection_that_was_left_is_contradicted(
         with listening(broker.port) as listener:
             until(lambda: bridge.shown_by(listener))
             if protocol == MQTTProtocolVersion.MQTTv311:
-                bridge.edge._link.refused_at = 0.0
+                bridge.edge._close()
+                bridge.edge._connect(protocol)
                 until(lambda: bridge.edge._link.connected and bridge.edge._link.version == protocol)
                 until(lambda: listener.topics["smgw-bridge/status"] == "online")
             before = len(listener.heard)
@@ -159,6 +162,24 @@ def test_broker_killed_and_back_empty(broker: Mosquitto, bridge: Bridge) -> None
         until(lambda: bridge.shown_by(listener))
         assert listener.topics["smgw-bridge/meters/M1/power_w"] == "77"
         assert listener.ask("get_cm_vars", {"id": 1})["status"] == "ok", "subscribed again"
+
+
+def test_who_hangs_up_before_a_word_is_asked_less_and_less_often(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each time in the other version: a broker may not know MQTT 5 and just hang up."""
+    monkeypatch.setattr(edge_module, "PATIENCE_S", 0.05)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        listener.settimeout(10)
+        bridge = Bridge(settings(listener.getsockname()[1]))
+        try:
+            versions = set()
+            while len(versions) < 2:
+                wire, _ = listener.accept()
+                with wire:
+                    versions.add(wire.recv(100).partition(b"MQTT")[2][:1])
+            assert versions == {b"\x04", b"\x05"}
+            assert bridge.edge._patience_s >= 0.1
+        finally:
+            bridge.stop()
 
 
 def test_small_messages_do_not_wait_for_each_other(broker: Mosquitto, bridge: Bridge) -> None:

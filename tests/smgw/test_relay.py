@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from bridge.core.config import MqttConfig
 from bridge.core.gateway import SmgwConfig
@@ -197,6 +197,27 @@ def test_the_bridge_changes_its_session_and_nobody_notices(
             bridge.stop()
             broker.kill()
     assert "lost the MQTT broker" not in caplog.text
+
+
+@pytest.mark.system("mosquitto")
+def test_a_gateway_that_is_away_says_nothing_of_the_broker(tmp_path: Path, papers: Papers) -> None:
+    """Whoever leads there hangs up, which is no word of a broker that does not know MQTT 5; nor is it asked in step."""
+    broker = Mosquitto(tmp_path)
+    with rig.microsocks() as socks, rig.edge(papers, port := free_port()) as edge:
+        via = edge.relay("127.0.0.1", broker.port)
+        edge.start()
+        bridge = Bridge(settings(broker.port), via, lambda: edge.is_open("127.0.0.1", broker.port))
+        try:
+            first = bridge.edge._link
+            until(lambda: "refuses connections" in "".join(edge.states.values()))
+            time.sleep(2.5)  # two tries and more
+            assert bridge.edge._link is first
+            with stunnel(tmp_path, papers, socks, port=port):
+                until(lambda: bridge.edge._link.connected, 30)
+                assert bridge.edge._link.version == MQTTProtocolVersion.MQTTv5
+        finally:
+            bridge.stop()
+            broker.kill()
 
 
 def test_an_idle_cut_is_no_accident(tmp_path: Path, papers: Papers, caplog: pytest.LogCaptureFixture) -> None:
