@@ -219,3 +219,46 @@ def test_an_upload_cut_in_the_middle_of_the_channel_leaves_nothing(house: House,
         whole.sendall(head.encode() + body)
         assert b"200 OK" in whole.recv(4096)
     assert house.bridge.store.names() == ["cls", "new", "smgw"]
+
+
+def test_what_is_typed_in_one_form_survives_that_the_other_is_saved(house: House, tmp_path: Path) -> None:
+    address = "document.querySelector('[name=\"smgw.address\"]').value"
+    with house.reached_by("lan") as (site, shown), chromium(tmp_path / "profile") as browser:
+        browser.call("Network.setExtraHTTPHeaders", headers=shown)
+        visit(browser, f"{site}/configuration", "Smart meter gateway")
+        browser.wait("document.querySelector('#file textarea').value.includes('Musterweg')")
+        browser.run("document.querySelector('#file textarea').value += '# typed for an hour\\n'")
+        fill(browser, "gateway", **{"smgw.address": "192.0.2.1:4433"})
+        press(browser, "gateway", "Saved and in force.")
+        assert browser.run("document.querySelector('#file textarea').value.includes('# typed for an hour')")
+        press(browser, "file", "changed meanwhile")
+        fill(browser, "gateway", **{"smgw.address": "192.0.2.2:4433"})
+        browser.run("document.querySelector('#file [type=reset]').click()")
+        browser.wait("document.querySelector('#file textarea').value.includes('192.0.2.1:4433')")
+        assert browser.run(address) == "192.0.2.2:4433"
+        press(browser, "gateway", "Saved and in force.")
+        browser.wait("document.querySelector('#file textarea').value.includes('192.0.2.2:4433')")
+
+
+def test_what_somebody_else_has_changed_meanwhile_is_not_replaced_unseen(house: House, tmp_path: Path) -> None:
+    with house.reached_by("lan") as (site, shown), chromium(tmp_path / "profile") as browser:
+        browser.call("Network.setExtraHTTPHeaders", headers=shown)
+        visit(browser, f"{site}/configuration", "Smart meter gateway")
+        browser.wait("document.querySelector('#file textarea').value.includes('Musterweg')")
+        assert house.bridge.patch(smgw__address="192.0.2.9:4433", smgw__session_max_h=24)[0] == 200
+        eventually(lambda: house.bridge.ask("GET", "/healthz")[0] == 200)
+        fill(browser, "gateway", **{"smgw.address": "192.0.2.1:4433"})
+        press(browser, "gateway", "Somebody else has changed smgw.address meanwhile, to 192.0.2.9:4433")
+        assert "192.0.2.9" in house.bridge.file.read_text()
+        press(browser, "gateway", "Saved and in force.")
+        assert "address: 192.0.2.1:4433" in house.bridge.file.read_text()
+        assert "session_max_h: 24" in house.bridge.file.read_text()
+
+
+def test_who_takes_away_his_own_role_is_told_so(house: House, tmp_path: Path) -> None:
+    with house.reached_by("smgw") as (site, shown), chromium(tmp_path / "profile") as browser:
+        browser.call("Network.setExtraHTTPHeaders", headers=shown)
+        visit(browser, f"{site}/configuration", "Smart meter gateway")
+        browser.wait("document.querySelector('#file textarea').value.includes('Musterweg')")
+        fill(browser, "gateway", **{"smgw.role": "supplier"})
+        press(browser, "gateway", "Saved, but it cannot be shown here any more: the smgw door, role supplier,")
