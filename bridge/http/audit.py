@@ -48,11 +48,15 @@ class Audit:
             logger.info("%s: %d more in the last minute", self._kind, left_out)
 
 
+def harmless(text: str) -> str:
+    """What the far end chose freely, such that it neither looks like a line of our own nor fills the disk."""
+    return text[:100].encode("unicode_escape").decode()
+
+
 def line_of(environ: Mapping[str, Any], status: str) -> str:
     """A request in one line: who, from where, what, how it ended, and the names of the variables it set."""
     who = f"{environ['bridge.peer'][:16] or '-'} {environ['REMOTE_ADDR']}"
-    # What the far end chose freely must neither look like a line of our own nor fill the disk.
-    method, path = (environ[name][:100].encode("unicode_escape").decode() for name in ("REQUEST_METHOD", "PATH_INFO"))
+    method, path = (harmless(environ[name]) for name in ("REQUEST_METHOD", "PATH_INFO"))
     line = f"{who} {method} {path} {status[:3]}"
     event: SetVariables | None = environ.get("bridge.set")
     if event is None:

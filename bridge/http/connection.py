@@ -11,7 +11,7 @@ from hashlib import sha256
 from typing import Any, Protocol, cast
 
 from bridge.http.access import Door
-from bridge.http.audit import Audit, line_of
+from bridge.http.audit import Audit, harmless, line_of
 from bridge.http.live import Live
 from bridge.http.wsgi import (
     MAX_HEAD,
@@ -195,7 +195,9 @@ class Connection(asyncio.Protocol):
         self._request = None
         self._release()
         if self._listener.requests:
-            self._listener.requests.note(f"{self._certificate[:16] or '-'} {self.peer[0]} {status[:3]} {reason}")
+            # The reason may quote the head.
+            who = f"{self._certificate[:16] or '-'} {self.peer[0]}"
+            self._listener.requests.note(f"{who} {status[:3]} {harmless(reason)}")
         self._write(answer_bytes(error_answer(status, reason), keep=False))
         self._hang_up()
 

@@ -66,6 +66,21 @@ def test_no_request_makes_a_long_line(smgw: SmgwDoor, caplog: pytest.LogCaptureF
     assert len(written(caplog)[0]) < 300
 
 
+@pytest.mark.parametrize(
+    "head", [b"X: a\nINFO bridge.audit: forged", b"X: " + b"a" * 9000 + b"\nb", b"X: \x1b[2J\xc3\xa4\r\x7f"]
+)
+def test_what_makes_no_sense_is_written_down_in_one_short_line(
+    smgw: SmgwDoor, caplog: pytest.LogCaptureFixture, head: bytes
+) -> None:
+    """The reason names what the far end has sent."""
+    caplog.set_level("INFO", "bridge.audit")
+    assert b" 400 " in smgw.raw(b"GET / HTTP/1.1\r\nHost: x\r\n" + head + b"\r\n\r\n")
+    (line,) = written(caplog)
+    assert line.isascii()
+    assert line.isprintable()
+    assert len(line) < 300
+
+
 def test_who_did_not_get_in_is_written_down_with_the_reason(smgw: SmgwDoor, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "bridge.audit")
     smgw.curl(SET, who="stranger")
