@@ -68,10 +68,13 @@ class Store:
             return certificate
 
     def stamp(self, name: str) -> tuple[tuple[int, int], ...]:
-        """Changes whenever the certificate or its key does; empty while there is none. Two looks at the disk."""
+        """Changes whenever the certificate or its key does; empty while there is none. Two looks at the disk.
+
+        What the disk cannot show now is as good as not there: whoever loads it hears of that.
+        """
         found = []
         for file in (self._file(name, _CERTIFICATE), self._file(name, _KEY)):
-            with suppress(FileNotFoundError):
+            with suppress(OSError):
                 status = file.stat()
                 found.append((status.st_ino, status.st_mtime_ns))
         return tuple(found)
