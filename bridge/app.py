@@ -222,7 +222,7 @@ def folders(named: str | Sequence[str], path: Path) -> list[Path]:
 
 def store_in(state_dir: Path, config: Callable[[], Config | None] = lambda: None) -> Store:
     """The certificates of the house; ``config`` tells what they are used for."""
-    return Store(state_dir / "certificates", unfit=lambda certificate: admission.unfit(config(), certificate))
+    return Store(state_dir / "certificates", unfit=lambda made, load: admission.unfit(config(), made, load))
 
 
 def secured(config: Config, store: Store) -> Mapping[str, Secure]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 
 from bridge.core.config import Config
 from bridge.core.gateway import FarEndRole, SmgwConfig
@@ -12,7 +13,7 @@ from bridge.errors import BridgeError
 from bridge.schema import Leaf
 from bridge.smgw.certificate import Certificate
 from bridge.smgw.contexts import misfit, server_context, web_crypto
-from bridge.smgw.store import Store
+from bridge.smgw.store import Load, Store
 
 Admitted = tuple[ssl.SSLContext, Mapping[str, FarEndRole]]
 """The context of the SMGW door, and the SHA-256 (hex) of each certificate it takes with what its owner may do."""
@@ -64,13 +65,14 @@ def mistakes(leaves: Sequence[Leaf], store: Store) -> Iterator[tuple[Leaf, str]]
             yield leaf, problem
 
 
-def unfit(config: Config | None, certificate: Certificate) -> str | None:
-    """Why a certificate cannot take the place of the one of its name; None when it can.
+def unfit(config: Config | None, certificate: Certificate, load: Load) -> str | None:
+    """Why a certificate cannot take the place of the one of its name; None when it can. ``load`` loads the others.
 
     A new start would fail on it, and with it everything else the bridge does.
     """
+    smgw = config.smgw if config else None
     for key in uses(config).get(certificate.name, ()):
-        for problem in _problems(key, certificate, config.smgw if config else None):
+        for problem in (*_problems(key, certificate, smgw), *_doubles(key, certificate, smgw, load)):
             return f"{problem}. It is in use as {key}: store the new one under another name, and choose that there"
     return None
 
@@ -82,6 +84,16 @@ def _problems(key: str, certificate: Certificate, smgw: SmgwConfig | None) -> It
     crypto = web_crypto(certificate) if key.startswith("http.") else smgw.crypto if smgw else None
     if crypto and (problem := misfit(crypto, certificate)):
         yield problem
+
+
+def _doubles(key: str, certificate: Certificate, smgw: SmgwConfig | None, load: Load) -> Iterator[str]:
+    """Other peers that are known by this very certificate: one would get the role of the other."""
+    if smgw is None or key in _OURS:
+        return
+    for name in roles(smgw).keys() - {certificate.name}:
+        with suppress(BridgeError):  # one that cannot be loaded lets nobody in
+            if load(name).fingerprint == certificate.fingerprint:
+                yield f"{certificate.name} is the same certificate as {name}: one peer has one role"
 
 
 def hints(store: Store, lan: str | None) -> Iterator[str]:

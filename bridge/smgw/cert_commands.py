@@ -22,7 +22,7 @@ from bridge.smgw.store import FOLDER, Store
 
 def run(options: Namespace, state: Path, known: Config | None) -> int:
     """Do ``options.action`` with the certificates below the folder ``state``; ``known`` tells which are in use."""
-    store = Store(state / FOLDER, unfit=lambda certificate: unfit(known, certificate))
+    store = Store(state / FOLDER, unfit=lambda certificate, load: unfit(known, certificate, load))
     return _ACTIONS[options.action](options, store, uses(known))
 
 

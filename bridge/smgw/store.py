@@ -32,6 +32,9 @@ _NAME: Matching = get_args(CertificateName)[1]
 _CERTIFICATE, _KEY, _WAITING = ".crt", ".key", ".request.key"
 """What follows the name. The last is the key of a request that has not been answered; a name has no dot."""
 
+Load = Callable[[str], Certificate]
+"""Loads a certificate by its name; raises :class:`BridgeError`."""
+
 
 class Store:
     """The certificates in ``folder``.
@@ -39,14 +42,14 @@ class Store:
     Threads and processes may use it at the same time. Methods raise :class:`BadRequest` with the reason when they
     cannot do what is asked, :class:`NotFound` for a name that is not there, and :class:`BridgeError` when the disk
     says no; then nothing has changed. ``clock`` tells seconds since 1970, UTC. ``unfit`` tells why a certificate
-    cannot be what the one of its name is used for.
+    cannot be what the one of its name is used for; it is given a way to load others.
     """
 
     def __init__(
         self,
         folder: Path,
         clock: Callable[[], float] = time.time,
-        unfit: Callable[[Certificate], str | None] = lambda certificate: None,
+        unfit: Callable[[Certificate, Load], str | None] = lambda certificate, load: None,
     ) -> None:
         self._folder = Folder(folder)
         self._clock = clock
@@ -83,7 +86,7 @@ class Store:
     def reading(self, name: str) -> Iterator[Certificate]:
         """The certificate, whose files fit each other as long as the block lasts: for TLS to load them."""
         with self._folder.locked():
-            yield self._describe(name, self._bundle(name))
+            yield self._loaded(name)
 
     def create(self, name: str, wish: Wish, days: int = DAYS, replace: bool = False) -> Certificate:
         """Make a key and a certificate of its own signature."""
@@ -175,6 +178,9 @@ class Store:
             return NotFound(f"{name}: there is no certificate yet, its request waits for the answer")
         return NotFound(f"{name}: no such certificate; there are {', '.join(self._named(_CERTIFICATE)) or 'none'}")
 
+    def _loaded(self, name: str) -> Certificate:
+        return self._describe(name, self._bundle(name))
+
     def _bundle(self, name: str) -> Bundle:
         """The certificate with its key, as it is on disk."""
         file, key_file = self._file(name, _CERTIFICATE), self._file(name, _KEY)
@@ -220,7 +226,7 @@ class Store:
             with _at(place or name):
                 stored = self._describe(name, found)
                 self._check_dates(stored)
-                if problem := self._unfit(stored):
+                if problem := self._unfit(stored, self._loaded):
                     raise BadRequest(problem)
                 self._folder.commit(files, lambda folder: _try(folder / file.name, folder / key_file.name))
             if waiting.exists() and waiting.read_bytes() == files.get(key_file.name):

@@ -89,6 +89,21 @@ def test_mistakes_are_named_with_their_lines(tmp_path: Path, store: Store, chang
     assert [mistake[: len(line)] for mistake in found] == [line]
 
 
+def test_a_peer_is_not_replaced_by_another_who_has_a_role_already(tmp_path: Path, store: Store) -> None:
+    """One would get the role of the other, and the next start would fail on the two."""
+    theirs = store.load("smgw").certificate_file.read_bytes()
+    store.delete("other", {})
+    store.put("other", fresh := Store(tmp_path / "elsewhere").create("x", Wish("x")).certificate_file.read_bytes())
+    setup = prepared(tmp_path)
+    careful = app.store_in(tmp_path, lambda: setup.config)
+    used = store.load("other").fingerprint
+    with pytest.raises(BridgeError, match="other is the same certificate as smgw: one peer has one role"):
+        careful.put("other", theirs, replace=True)
+    assert store.load("other").fingerprint == used
+    careful.put("other", fresh, replace=True)
+    careful.put("free", theirs)
+
+
 def test_browsers_and_brainpool_are_worth_a_hint(store: Store) -> None:
     assert "browsers" in next(admission.hints(store, "cls"))
 
