@@ -314,12 +314,13 @@ def smgw_check(options: argparse.Namespace) -> int:
     """Walk the channel through the gateway; 1 when it does not work."""
     from bridge import app
     from bridge.core.gateway import SmgwConfig
+    from bridge.mqtt.link import address
     from bridge.smgw.check import Check
 
     known = config.load(config.find(options.config))
     certificates = app.store_in(config.state_dir(options.state_dir, known))
     walk = Check(known.smgw or SmgwConfig(), certificates, lambda line: print(line, flush=True))
-    walk.run(options.to)
+    walk.run(options.to, str(address(known.mqtt)) if known.mqtt.tunnel else None)
     return 0 if walk.fine else 1
 
 

@@ -35,8 +35,11 @@ class Check:
         self._store = store
         self._tell = tell
 
-    def run(self, destination: str | None) -> None:
-        """Check everything that is set up. ``destination`` (``host:port``) comes before that of the configuration."""
+    def run(self, destination: str | None, broker: str | None = None) -> None:
+        """Check everything that is set up.
+
+        ``broker`` (``host:port``) is one behind the gateway. ``destination`` takes the place of what is set up.
+        """
         config = self._config
         if config.listen is None and config.tunnel == "none":
             self._failed("configuration: neither listen nor tunnel is set up", "ask for HKS3, HKS4 or HKS5")
@@ -46,7 +49,9 @@ class Check:
         if config.listen:
             self._door(config.listen)
         if config.tunnel != "none" and not mistaken:
-            asyncio.run(self._channel(destination or config.destination))
+            known = dict.fromkeys(filter(None, [destination] if destination else [config.destination, broker]))
+            for where in known or [None]:
+                asyncio.run(self._channel(where))
 
     def _ok(self, text: str) -> None:
         self._tell(f"ok      {text}")

@@ -72,6 +72,18 @@ def test_the_destination_of_the_file_is_taken(tmp_path: Path, papers: Papers) ->
     assert "can be reached from the gateway" in lines[-1]
 
 
+def test_the_broker_behind_the_gateway_is_a_destination_too(tmp_path: Path, papers: Papers) -> None:
+    lines: list[str] = []
+    with echoing() as far, gateway(tmp_path, papers) as port:
+        check = Check(
+            rig.config(port, destination=f"127.0.0.1:{far}"), Store(papers.cls.certificate.parent), lines.append
+        )
+        check.run(None, broker=f"127.0.0.1:{free_port()}")
+    ends = [step for step in steps(lines) if step[1] == "destination"]
+    assert ends == [("ok", "destination"), ("ok", "destination"), ("FAILED", "destination")]
+    assert not check.fine
+
+
 def test_a_far_end_that_hangs_up(tmp_path: Path, papers: Papers) -> None:
     with gateway(tmp_path, papers) as port, socket.create_server(("127.0.0.1", 0)) as far:
         threading.Thread(target=lambda: far.accept()[0].close()).start()
@@ -221,5 +233,9 @@ def test_the_command(tmp_path: Path, papers: Papers) -> None:
         assert (fine.returncode, fine.stderr) == (0, "")
         assert len(fine.stdout.splitlines()) == 8
         failed = subprocess.run([*command, f"127.0.0.1:{free_port()}"], capture_output=True, text=True, timeout=60)
+        with file.open("a") as more:
+            more.write(f"mqtt: {{url: 'mqtt://127.0.0.1:{far}', tunnel: true}}\n")
+        broker = subprocess.run(command[:-1], capture_output=True, text=True, timeout=60)
     assert (failed.returncode, failed.stderr) == (1, "")
     assert failed.stdout.splitlines()[-1].startswith("FAILED  destination: 127.0.0.1:")
+    assert f"127.0.0.1:{far} is connected" in broker.stdout.splitlines()[-1]
