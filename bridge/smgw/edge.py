@@ -7,9 +7,10 @@ import socket
 import ssl
 import threading
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from bridge.core.config import Config
-from bridge.core.gateway import SmgwConfig
+from bridge.core.gateway import FunctionsConfig, SmgwConfig
 from bridge.core.model import Snapshot
 from bridge.smgw.contexts import client_context
 from bridge.smgw.relay import Relay
@@ -59,10 +60,10 @@ class SmgwEdge:
         asyncio.run_coroutine_threadsafe(self._begin(), self._loop).result()
 
     def offer(self, snapshot: Snapshot) -> None:
-        """Take notice: a configuration that has changed counts for new connections, and the old ones end."""
+        """Take notice: another way through the gateway counts for new connections, and the old ones end."""
         config = snapshot.config.smgw or SmgwConfig()
-        if config != self._config:
-            self._config = config
+        before, self._config = self._config, config
+        if config is not before and _way(config) != _way(before):
             self._loop.call_soon_threadsafe(self._follow)
         if snapshot.config.mqtt != self._mqtt:
             self._mqtt = snapshot.config.mqtt
@@ -137,6 +138,11 @@ class SmgwEdge:
             task.cancel()
         await asyncio.gather(*rest, return_exceptions=True)
         await asyncio.sleep(0)  # transports that were closed just now let go of their sockets in the next turn
+
+
+def _way(config: SmgwConfig) -> SmgwConfig:
+    """The same without what only concerns the SMGW door: changed there, nothing that is connected has to end."""
+    return replace(config, listen=None, tls=True, role="none", functions=FunctionsConfig(), far_ends=())
 
 
 def credentials(store: Store, config: SmgwConfig) -> Credentials:

@@ -19,7 +19,7 @@ from paho.mqtt.client import Client
 from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
 
 from bridge.core.config import MqttConfig
-from bridge.core.gateway import SmgwConfig
+from bridge.core.gateway import FunctionsConfig, SmgwConfig
 from bridge.http.metrics import HELP
 from bridge.mqtt import edge as mqtt_edge
 from bridge.smgw import pump
@@ -296,6 +296,19 @@ def test_another_gateway_counts_from_the_next_connection_on(tmp_path: Path, pape
         with connected(address) as sock:
             assert asked(sock, b"a") == b"a\na\n"
             edge.offer(SimpleNamespace(config=rig.site(free_port())))  # type: ignore[arg-type]
+            assert ended(sock)
+
+
+def test_who_may_do_what_at_the_door_changes_nothing_here(tmp_path: Path, papers: Papers) -> None:
+    with echoing() as far, gateway(tmp_path, papers) as port, rig.edge(papers, port) as edge:
+        address = edge.relay("127.0.0.1", far)
+        edge.start()
+        with connected(address) as sock:
+            assert asked(sock, b"a") == b"a\na\n"
+            door = {"role": "admin", "functions": FunctionsConfig(power_limit=False), "listen": "127.0.0.1:8443"}
+            edge.offer(SimpleNamespace(config=rig.site(port, **door)))  # type: ignore[arg-type]
+            assert asked(sock, b"b") == b"b\nb\n"
+            edge.offer(SimpleNamespace(config=rig.site(port, **door, session_max_h=1)))  # type: ignore[arg-type]
             assert ended(sock)
 
 
