@@ -183,7 +183,7 @@ class MqttEdge:
         smgw = self._newest.config.smgw
         if self._former:
             if now > self._link.connected_at + LINGER_S:
-                self._former.close()
+                _leave(self._former)
                 self._former = None
         elif self._next is None:
             if smgw and self._link.connected and now > self._link.connected_at + RENEW * smgw.session_max_h * 3600:
@@ -194,7 +194,7 @@ class MqttEdge:
             self._use(self._next)
             self._next = None
         elif not self._link.connected:  # cut meanwhile: it comes back itself
-            self._next.close()
+            _leave(self._next)
             self._next = None
 
     def _use(self, link: Link) -> None:
@@ -295,3 +295,11 @@ class MqttEdge:
         if self._link.connected:
             topic = answer_topic(self._config.topic, request)
             self._link.publish(topic, text, retain=False, correlation=request.correlation)
+
+
+def _leave(link: Link) -> None:
+    """End a connection nobody talks over any more.
+
+    That may take as long as a connection attempt, for which no wallbox on the other connection shall wait.
+    """
+    threading.Thread(target=link.close, name="mqtt-leaving", daemon=True).start()

@@ -5,10 +5,13 @@ from __future__ import annotations
 import gc
 import json
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 from paho.mqtt.enums import MQTTProtocolVersion
@@ -21,6 +24,7 @@ from bridge.core.model import Now, Snapshot, State
 from bridge.edge import Edge
 from bridge.hub import Hub
 from bridge.mqtt import edge as edge_module
+from bridge.mqtt import link
 from bridge.mqtt.edge import MqttEdge
 from bridge.mqtt.link import WINDOW
 from bridge.mqtt.render import render
@@ -148,6 +152,28 @@ def test_the_last_will_of_a_connection_that_was_left_is_contradicted(
             until(lambda: b"offline" in [m.payload for m in listener.heard[before:]])
             until(lambda: listener.topics["smgw-bridge/status"] == "online")
     finally:
+        bridge.stop()
+
+
+def test_nobody_waits_for_the_end_of_a_connection_that_is_left(broker: Mosquitto) -> None:
+    """It may be in the middle of an attempt to connect, with a gateway that has gone silent."""
+    begun, over = threading.Event(), threading.Event()
+
+    def close() -> None:
+        begun.set()
+        over.wait(60)
+
+    bridge = Bridge(settings(broker.port), ("127.0.0.1", broker.port))
+    try:
+        with listening(broker.port) as listener:
+            until(lambda: bridge.shown_by(listener))
+            bridge.edge._former = cast(link.Link, SimpleNamespace(close=close))
+            assert begun.wait(30)
+            assert listener.ask("set_cm_vars", {"vars": [{"name": "WISH", "expr": 5}]})["status"] == "ok"
+            until(lambda: listener.topics.get("smgw-bridge/vars/WISH") == "5" and bridge.shown_by(listener))
+            assert not over.is_set()
+    finally:
+        over.set()
         bridge.stop()
 
 
