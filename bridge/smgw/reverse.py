@@ -90,7 +90,12 @@ class Reverse:
             if not first:
                 return False
             ours, doors = socket.socketpair()
-            self._admit(doors, _peer(far[1]))
+            try:
+                self._admit(doors, _peer(far[1]))
+            except BaseException:
+                ours.close()
+                doors.close()
+                raise
             near = await asyncio.open_connection(sock=ours)
             near[1].write(first)
             await pump(near, far, end - clock())

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import pytest
 
+from bridge.errors import BridgeError
 from bridge.smgw import pump
 from bridge.smgw.reverse import POOL, Backoff
 from tests.mqtt.brokers import free_port, until
@@ -116,6 +117,24 @@ def test_a_connection_that_ended_is_made_anew(tmp_path: Path, papers: Papers, su
         for number in range(POOL + 2):
             with supplier.connection() as one:
                 assert asked(one, f"/{number}") == f"you asked for /{number}"
+
+
+def test_who_cannot_be_let_in_leaves_nothing_open(tmp_path: Path, papers: Papers, supplier: Supplier) -> None:
+    wires: list[socket.socket] = []
+
+    def admit(wire: socket.socket, shown: str) -> None:
+        wires.append(wire)
+        raise BridgeError("the store cannot be read")
+
+    with (
+        gateway(tmp_path, papers) as port,
+        rig.edge(papers, port, admit, **reversed_(supplier.port)) as edge,
+    ):
+        edge.start()
+        with supplier.connection() as one:
+            one.request("GET", "/")
+            assert one.sock.recv(1) == b""
+        until(lambda: wires[0].fileno() == -1)
 
 
 def test_old_connections_are_renewed(tmp_path: Path, papers: Papers, supplier: Supplier) -> None:
