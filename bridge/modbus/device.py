@@ -35,6 +35,9 @@ REFUSES = "the device refuses every register: is the profile right, and the unit
 AGAIN_S = 5.0
 """A device that answers but refuses everything is tried again after so long."""
 
+MISSING_AGAIN_S = 300.0
+"""Registers that were not there are asked for again after so long."""
+
 CONFUSED_S = 0.3
 """One whose answers make no sense, after so long."""
 
@@ -75,6 +78,7 @@ class Device:
         self._armed = False
         self._beat_at = -math.inf
         self._told_at: dict[str, float] = {}
+        self._again_at = self._loop.time() + MISSING_AGAIN_S
 
     @property
     def manners(self) -> Connection:
@@ -140,6 +144,7 @@ class Device:
             await self.duty.up(first=True)
         self._met = True
         await self._read("slow", "once")
+        await self._ask_again()
         self._identify()
         await self._arm()
         rule = self.profile.keepalive
@@ -227,6 +232,13 @@ class Device:
                 self._misses += 1
                 if self._misses > 1:  # once it may have been busy
                     self._report(False, REFUSES)
+            await self._ask_again()
+
+    async def _ask_again(self) -> None:
+        """Now and then: the device may have been starting up when it was met."""
+        if self._loop.time() >= self._again_at:
+            await self.registers.ask_again()
+            self._again_at = self._loop.time() + MISSING_AGAIN_S
 
     async def _breaks_within(self, seconds: float) -> bool:
         try:

@@ -44,6 +44,7 @@ class Registers:
         self._answered: set[Request] = set()
         """What it has told since it was met: that it is not there for a while does not mean that it never was."""
         self._unable: Counter[Request] = Counter()
+        self._left_out: set[str] = set()
 
     async def prepare(self) -> None:
         """Find out where everything is; needed before anything else, and again after the connection was lost.
@@ -57,12 +58,14 @@ class Registers:
         if found == self.cells and any(self._blocks.values()):
             return
         self.cells = found
-        manners = self._profile.connection
+        self._left_out.clear()
         polls: tuple[Poll, ...] = ("fast", "slow", "once")
-        self._blocks = {
-            poll: plan((c for c in self.cells.values() if c.poll == poll), manners.max_block, manners.allow_gaps)
-            for poll in polls
-        }
+        self._blocks = {poll: self._planned(poll) for poll in polls}
+
+    def _planned(self, poll: Poll) -> tuple[Block, ...]:
+        manners = self._profile.connection
+        wanted = (c for c in self.cells.values() if c.poll == poll and c.name not in self._left_out)
+        return plan(wanted, manners.max_block, manners.allow_gaps)
 
     @property
     def blocks(self) -> Mapping[Poll, Sequence[Block]]:
@@ -72,8 +75,9 @@ class Registers:
     async def sweep(self, poll: Poll, came: Callable[[Block], None] = lambda block: None, urgent: bool = False) -> bool:
         """Read everything of one poll class; ``came`` is called for each block. Whether anything was answered.
 
-        Raises what :meth:`Link.ask` raises, refusals excepted: what the device does not have is left out from now
-        on, what it cannot tell just now is asked again next time, and after some times not known any more.
+        Raises what :meth:`Link.ask` raises, refusals excepted: what the device does not have is left out until
+        :meth:`ask_again`, what it cannot tell just now is asked again next time, and after some times not known any
+        more.
         """
         answered = False
         todo = list(self._blocks[poll])
@@ -94,6 +98,22 @@ class Registers:
             came(block)
         self.known = readings(self._profile, self.cells, self._raw)
         return answered
+
+    async def ask_again(self) -> None:
+        """Ask for what was left out: a device that was starting up may have said of anything that it is not there.
+
+        Raises what :meth:`Link.ask` raises, refusals excepted.
+        """
+        for name in tuple(self._left_out):
+            cell = self.cells[name]
+            [block] = plan([cell], self._profile.connection.max_block, allow_gaps=False)
+            try:
+                await self._read(block)
+            except Refused:
+                continue
+            logger.info("%s: %s is there now", self._name, name)
+            self._left_out.discard(name)
+            self._blocks = {**self._blocks, cell.poll: self._planned(cell.poll)}
 
     def readable(self, name: str) -> bool:
         """Whether the point can be read at all."""
@@ -194,9 +214,10 @@ class Registers:
                 self._raw.pop(cell.name, None)
 
     def _without(self, poll: Poll, block: Block, error: Refused) -> Sequence[Block]:
-        """Replace a refused block by smaller ones, for good."""
+        """Replace a refused block by smaller ones."""
         pieces = split(block)
         if not pieces:
+            self._left_out.update(cell.name for cell in block.cells)
             logger.warning("%s: %s is left out: %s", self._name, block.cells[0].name, error)
         kept = (new for old in self._blocks[poll] for new in (pieces if old == block else (old,)))
         self._blocks[poll] = tuple(kept)

@@ -185,6 +185,21 @@ def test_one_missing_register_costs_only_itself(rogue: Rogue, caplog: pytest.Log
     ]
 
 
+def test_what_was_not_there_when_a_device_was_met_is_asked_for_again(
+    rogue: Rogue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A meter that starts up more slowly than the bridge, after a power cut for one."""
+    monkeypatch.setattr("bridge.modbus.device.MISSING_AGAIN_S", 0.3)
+    rogue.registers[1].update({11: 1000, 12: 2300})
+    rogue.missing = {10, 11}
+    with House([(meter("M1", rogue.address), METER)]) as house:
+        assert house.until(lambda: len(house.reads("M1")) > 5)
+        assert dict(house.reads("M1")[-1].values) == {"voltage_l1_v": 2300 * 0.1}
+        rogue.missing = set()
+        assert house.until(lambda: house.reads("M1")[-1].values.get("power_w") == 1000.0)
+    assert len([r for r in caplog.records if "power_w is left out" in r.message]) == 1
+
+
 FLOAT = METER.replace("{address: 10, type: i32}", "{address: 10, type: f32}").replace("address: 12", "address: 20")
 
 
