@@ -112,6 +112,17 @@ def press(browser: Browser, form_id: str, words: str) -> None:
     browser.wait(f"document.querySelector('#{form_id} output').textContent.includes({words!r})")
 
 
+def press_until(browser: Browser, form_id: str, words: str) -> None:
+    """As :func:`press`, and again where the doors were being opened anew just then."""
+    output = f"document.querySelector('#{form_id} output').textContent"
+    for _ in range(5):
+        browser.run(f"document.querySelector('#{form_id} button').click()")
+        browser.wait(f"[{words!r}, 'No answer'].some((words) => {output}.includes(words))")
+        if browser.run(f"{output}.includes({words!r})"):
+            return
+    pytest.fail(f"no answer instead of: {words}")
+
+
 @pytest.mark.parametrize("way", ["lan", "smgw"])
 def test_a_certificate_is_uploaded_selected_and_in_force(house: House, way: str, tmp_path: Path) -> None:
     certificate, _ = fresh(tmp_path, "new", 400, "brainpoolP256r1")
@@ -248,7 +259,7 @@ def test_what_somebody_else_has_changed_meanwhile_is_not_replaced_unseen(house: 
         assert house.bridge.patch(smgw__address="192.0.2.9:4433", smgw__session_max_h=24)[0] == 200
         eventually(lambda: house.bridge.ask("GET", "/healthz")[0] == 200)
         fill(browser, "gateway", **{"smgw.address": "192.0.2.1:4433"})
-        press(browser, "gateway", "Somebody else has changed smgw.address meanwhile, to 192.0.2.9:4433")
+        press_until(browser, "gateway", "Somebody else has changed smgw.address meanwhile, to 192.0.2.9:4433")
         assert "192.0.2.9" in house.bridge.file.read_text()
         press(browser, "gateway", "Saved and in force.")
         assert "address: 192.0.2.1:4433" in house.bridge.file.read_text()
