@@ -54,8 +54,9 @@ class Books:
         """What a limit formula allows now, never negative; a limit of the grid side comes back gradually."""
         value = self.names.value(formula)
         if isinstance(value, Unknown):
-            if release := self.state.releases.get(_key(self.config, formula, unit)):
-                self.releases[_key(self.config, formula, unit)] = release
+            key = _key(self.config, formula, unit)
+            if release := self.state.releases.get(key):
+                self.releases[key] = release
             return value
         reason, source = self._why(formula, value, unit)
         grid_side: float | Unknown = value
@@ -76,7 +77,8 @@ class Books:
         grid, state, mono = self.config.grid, self.state, self.now.mono
         if not (grid.return_ramp_s or grid.return_delay_s):
             return limit
-        before = state.releases.get(_key(self.config, formula, unit))
+        key = _key(self.config, formula, unit)
+        before = state.releases.get(key)
         if before is None and state.grid is None:
             failsafe = grid.failsafe_power_w if unit == "W" else grid.failsafe_power_w / grid.voltage / 3
             changed = max((v.until or v.set_at if v.expired else v.set_at for v in state.variables.values()), default=0)
@@ -86,7 +88,7 @@ class Books:
         release = ramp.eased(before, grid_side, self.reduced(formula, grid_side), mono, grid.return_ramp_s, delay_s)
         if release is None:
             return limit
-        self.releases[_key(self.config, formula, unit)] = release
+        self.releases[key] = release
         if release.amount >= limit.amount:
             return limit
         reason = f"{limit.reason}, to which it comes back gradually"

@@ -109,9 +109,7 @@ class Device:
                 pass  # it may be back in a moment: many a device closes a connection it finds idle
             except LinkTimeout as error:
                 # One lost answer is no outage; serial lines behind gateways lose some every hour.
-                self._misses += 1
-                if self._misses > 1:
-                    self._report(False, str(error))
+                self._missed(str(error))
             except LinkError as error:
                 self._report(False, str(error))
                 await asyncio.sleep(CONFUSED_S)
@@ -229,9 +227,7 @@ class Device:
             self.polls += 1
             count += 1
             if not await self._read(*(("fast", "slow") if count % SLOW_EVERY == 0 else ("fast",))):
-                self._misses += 1
-                if self._misses > 1:  # once it may have been busy
-                    self._report(False, REFUSES)
+                self._missed(REFUSES)
             await self._ask_again()
 
     async def _ask_again(self) -> None:
@@ -282,6 +278,12 @@ class Device:
     def _identify(self) -> None:
         for name, text in mismatches(self.profile, self.registers):
             logger.warning("%s: %s: %s", self.config.id, name, text)
+
+    def _missed(self, reason: str) -> None:
+        """A poll brought nothing: once it may have been busy."""
+        self._misses += 1
+        if self._misses > 1:
+            self._report(False, reason)
 
     def _report(self, online: bool, reason: str) -> None:
         """Tell the core about the link, once per change."""
