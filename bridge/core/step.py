@@ -146,14 +146,15 @@ def apply(config: Config, state: State, event: Event, now: Now) -> State:
 
 def _read(config: Config, state: State, event: Read) -> State:
     """Take in a reading; it may also tell something about the house's other load."""
-    gone = event.gone
     known, event = attached.measured(config, state, event)
     flow = "power_w" in event.values or "current_l1_a" in event.values
     before = known.before
     if flow:
         recent = [one for one in before if one[0] > event.mono - _REMEMBERED_S]
         before = ((known.mono, known.values), *(recent or before[:1]))
-    left = {name: value for name, value in known.values.items() if name not in gone} if gone else known.values
+    left = known.values
+    if event.gone:
+        left = {name: value for name, value in left.items() if name not in event.gone}
     values, counter = counters.guarded(config, known._replace(values=left), event)
     doubt = known.reason if known.online else ""
     device = Device(True, doubt, values, event.mono, before, counter)

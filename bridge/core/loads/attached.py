@@ -8,6 +8,7 @@ device that measures.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bridge.core.config import Config, WallboxConfig
 from bridge.core.events import Read, Values
@@ -38,7 +39,7 @@ def measured(config: Config, state: State, event: Read) -> tuple[Device, Read]:
     if not meter.online or event.mono - meter.mono > box.patience_s / 2:
         return known, event
     shown = {own: meter.values[name] for name, own in _TAKEN.items() if name in meter.values}
-    return known, Read(event.device, {**_without(event.values), **shown}, min(event.mono, meter.mono))
+    return known, replace(event, values={**_without(event.values), **shown}, mono=min(event.mono, meter.mono))
 
 
 def _without(values: Values) -> Values:
